@@ -179,7 +179,7 @@ def bench(
 
 @main.command()
 @click.option(
-    "--seeds", type=click.IntRange(min=2), help="Seeds of each trial.  [default: 3; 2 of ACCURATE]"
+    "--seeds", type=click.IntRange(min=2), help="Seeds of each trial.  [default: 3; 2 of STRONG]"
 )
 @click.option(
     "--jobs",
@@ -201,7 +201,7 @@ def bench(
     help="The CSV file to write; the course's own is mnist_lab/search.csv.",
 )
 def search(seeds: int | None, jobs: int, dataset: str, out: Path) -> None:
-    """Measure again what was tried for FAST, STRONG and ACCURATE.
+    """Measure again what was tried for FAST and STRONG.
 
     Every trial is judged by a sixth of the training images, never by the test images. Fits are kept
     in the store: an interrupted search goes on where it stopped.

@@ -28,7 +28,7 @@ from mnist_lab.recipes import (
     Recipe,
 )
 from mnist_lab.shapes import multiply_adds, parameter_count
-from mnist_lab.training import Fit, fit, pick_device, predict
+from mnist_lab.training import Fit, fit, has_bfloat16, pick_device, predict
 
 PARTS = ("epochs", "fast", "strong", "accurate", "inference")
 QUICK_PARTS = ("epochs", "fast", "inference")
@@ -281,10 +281,6 @@ def describe_machine(digits: Digits, device: str = "auto") -> dict[str, Any]:
     where = pick_device(device)
     # Older versions of PyTorch do not have it.
     features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    bfloat16 = [bool(has) for name, has in features.items() if "bf16" in name]
-    native = any(bfloat16) if bfloat16 and where.type == "cpu" else None
-    if where.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "dataset": digits.name,
@@ -299,7 +295,7 @@ def describe_machine(digits: Digits, device: str = "auto") -> dict[str, Any]:
         "torch": torch.__version__,
         "device": str(where),
         "gpu": torch.cuda.get_device_name(where) if where.type == "cuda" else None,
-        "bfloat16_native": native,
+        "bfloat16_native": has_bfloat16(where),
         "load_at_start": _load(),
     }
 
@@ -383,7 +379,7 @@ def _machine_text(machine: dict[str, Any]) -> str:
         "processor": f"{machine['processor']}, {machine['cores']} cores, "
         f"threads used: {machine['threads']}",
         "device": machine["gpu"] or machine["device"],
-        "bfloat16": "" if native is None else "native" if native else "emulated",
+        "bfloat16": "" if native is None else "native" if native else "not used",
         "PyTorch": f"{machine['torch']}, Python {machine['python']}",
         "load": _load_text(machine["load_at_start"]),
     }

@@ -44,8 +44,11 @@ def fit_key(recipe: Recipe, digits: Digits, split: Split | None, device: str = "
 
     The number of threads, which changes the last digits of a result, is not part of it.
     """
+    where = training.pick_device(device)
     values = dataclasses.asdict(recipe)
     del values["name"]
+    in_bfloat16 = training.computes_in_bfloat16(recipe, where)
+    values["precision"] = "bfloat16" if in_bfloat16 else "float32"
     on_uci_digits = recipe.pretraining == "uci-digits"
     determines = {
         "format": FORMAT,
@@ -55,6 +58,6 @@ def fit_key(recipe: Recipe, digits: Digits, split: Split | None, device: str = "
         "pretrained on": load_digits("uci-digits").digest if on_uci_digits else None,
         "code": TRAINING_CODE,
         "torch": torch.__version__,
-        "device": training.pick_device(device).type,
+        "device": where.type,
     }
     return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:24]

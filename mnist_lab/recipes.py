@@ -19,7 +19,7 @@ OPTIMISERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "one_cycle", "cyclical", "warm_up")
 INITIALISATIONS = ("default", "kaiming", "xavier", "orthogonal")
 PRETRAININGS = ("none", "uci-digits", "rotations")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of all training pixels in [0, 1]; notebook 1 computes them
 CHOICES: dict[str, Collection[str]] = {
     "model": NETWORKS,
@@ -66,7 +66,8 @@ class Recipe:
             the loss. AdamW shrinks the parameters directly instead.
         averaging: decay of the running mean of the weights, which then answers in place of the
             last weights; 0 keeps the last weights (Polyak & Juditsky 1992).
-        precision: "float32", or "bfloat16" for the network's products while training.
+        precision: of the network's products while training. "float32"; "bfloat16"; "auto":
+            bfloat16 where the device computes it by itself, float32 elsewhere.
         batch_shift: each training batch is shifted by a random number of whole pixels up to this
             one along each axis, all its images alike; costs nothing where ``border`` is as wide.
         test_shift: answers are averaged over all shifts of an image by up to this many pixels.
@@ -274,7 +275,7 @@ FAST = Recipe(
     schedule="one_cycle",
     label_smoothing=0.1,
     weight_decay=5e-4,
-    precision="bfloat16",
+    precision="auto",
     batch_shift=1,
     batch_size=256,
     epochs=2,
@@ -297,7 +298,7 @@ STRONG = Recipe(
     label_smoothing=0.1,
     weight_decay=5e-4,
     averaging=0.99,
-    precision="bfloat16",
+    precision="auto",
     test_shift=1,
     batch_size=128,
     epochs=8,

@@ -83,7 +83,8 @@ def in_processes(
         Exception: whatever ``make`` raises; no further task is begun then.
     """
     arrays = _converted(digits, torch.Tensor.numpy)  # joblib maps arrays to a file, not tensors
-    calls = (joblib.delayed(_make_in_process)(make, task, arrays) for task in tasks)
+    work = joblib.delayed(_make_in_process)
+    calls = (work(make, task, arrays, os.getpid()) for task in tasks)
     side_by_side = joblib.Parallel(
         n_jobs=jobs, return_as="generator_unordered", mmap_mode="c", max_nbytes="10K"
     )
@@ -163,9 +164,10 @@ def _converted(digits: Digits, convert: Callable[[Any], Any]) -> Digits:
 
 
 @cache
-def _stop_with_parent() -> None:
+def _stop_with(parent: int) -> None:
     """End this process soon after the one that started it: nobody waits for its fits then."""
-    parent = os.getppid()
+    if os.name != "posix":
+        return  # elsewhere a process is not told that its parent is gone
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -175,8 +177,8 @@ def _stop_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_in_process(make: Make, task: Task, arrays: Digits) -> Made:
-    _stop_with_parent()
+def _make_in_process(make: Make, task: Task, arrays: Digits, parent: int) -> Made:
+    _stop_with(parent)
     torch.set_num_threads(1)
     return make(task, _converted(arrays, torch.as_tensor))
 

@@ -105,6 +105,25 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool | None:
+    """Whether the device itself computes with 16-bit bfloat16; ``None`` where PyTorch can't say.
+
+    Elsewhere PyTorch imitates it, many times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        features = torch.cpu.get_capabilities()
+        return any(has for name, has in features.items() if "bf16" in name)
+    return None
+
+
+def computes_in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the network's products are bfloat16 when the recipe is trained on the device."""
+    wanted = recipe.precision
+    return wanted == "bfloat16" or (wanted == "auto" and bool(has_bfloat16(device)))
+
+
 def epoch_order(count: int, shuffler: torch.Generator) -> Tensor:
     """A random order of ``count`` images, int64 [count], drawn from ``shuffler``."""
     return torch.randperm(count, generator=shuffler)
@@ -244,7 +263,7 @@ def _train(
     schedule = make_schedule(recipe, optimiser, steps_per_epoch)
     averaged = running_mean(model, recipe.averaging)
     answering = cast(nn.Sequential, averaged.module) if averaged else model
-    in_bfloat16 = recipe.precision == "bfloat16"
+    in_bfloat16 = computes_in_bfloat16(recipe, device)
     # On a GPU, reading a loss would make the host wait for every step.
     check_every = 1 if device.type == "cpu" else steps_per_epoch
 
@@ -260,12 +279,11 @@ def _train(
         batches = epoch_order(len(images), shuffler).to(device).split(recipe.batch_size)
         losses = torch.zeros(steps_per_epoch, device=device)
         for step, batch in enumerate(batches):
-            X = _network_input(images[batch], recipe, augmenter)
+            X = _network_input(images.index_select(0, batch), recipe, augmenter)
             with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
                 y_hat = model(X)
-            loss = F.cross_entropy(
-                y_hat.float(), labels[batch], label_smoothing=recipe.label_smoothing
-            )
+            y = labels.index_select(0, batch)
+            loss = F.cross_entropy(y_hat.float(), y, label_smoothing=recipe.label_smoothing)
             if recipe.l1:
                 loss = loss + recipe.l1 * sum(p.abs().sum() for p in model.parameters())
             optimiser.zero_grad()
@@ -354,8 +372,9 @@ def _pretrain(
     )
     _, history, _ = _train(model, first, task, None, device, None)
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-    last.reset_parameters()
-    initialise(last, recipe.initialisation)
+    anew = nn.Linear(last.in_features, last.out_features)  # on the CPU: the same for every device
+    initialise(anew, recipe.initialisation)
+    last.load_state_dict(anew.state_dict())
     return sum(history.epoch_seconds)
 
 
