@@ -1,6 +1,6 @@
 """What the notebooks of the course share. Start with ``import mnist_lab as lab``."""
 
-from mnist_lab import calibration, figures, loops, shifts
+from mnist_lab import calibration, experiments, figures, ideas, loops, models, shifts
 from mnist_lab.data import Digits, Images, load_digits
 from mnist_lab.evaluation import (
     McNemar,
@@ -13,6 +13,8 @@ from mnist_lab.evaluation import (
     mcnemar,
     mean_interval,
     paired_difference,
+    paired_p,
+    pareto_front,
     per_class_table,
     probabilities,
     reachable_f1,
@@ -20,6 +22,7 @@ from mnist_lab.evaluation import (
     score,
     wilson_interval,
 )
+from mnist_lab.ideas import Idea
 from mnist_lab.recipes import ACCURATE, FAST, REPORT_A, REPORT_B, REPORT_B_CODE, STRONG, Recipe
 from mnist_lab.run import Run, open_run
 from mnist_lab.search import search_results
@@ -49,6 +52,7 @@ __all__ = [
     "Failed",
     "Fit",
     "History",
+    "Idea",
     "Images",
     "McNemar",
     "Mean",
@@ -63,22 +67,27 @@ __all__ = [
     "counts_per_class",
     "epoch_order",
     "exact_duplicates",
+    "experiments",
     "figures",
     "finished",
     "fit",
     "frequent_confusions",
     "holm",
+    "ideas",
     "load_digits",
     "loops",
     "mcnemar",
     "mean_interval",
+    "models",
     "multiply_adds",
     "normalise",
     "open_run",
     "open_store",
     "output_size",
     "paired_difference",
+    "paired_p",
     "parameter_count",
+    "pareto_front",
     "per_class_table",
     "pick_device",
     "predict",

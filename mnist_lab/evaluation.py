@@ -193,6 +193,33 @@ def paired_difference(
     return mean_interval(np.subtract(values, baseline).tolist(), confidence)
 
 
+def paired_p(values: Sequence[float], baseline: Sequence[float]) -> float:
+    """Two-sided p value of the paired t-test that both have the same mean (Student 1908).
+
+    NaN with fewer than two pairs, and where all differences are equal: such a sample, as coarse
+    accuracies give it, says nothing of how much the differences vary.
+
+    Raises:
+        ValueError: if the two differ in length.
+    """
+    if not len(values) and not len(baseline):
+        return math.nan
+    difference = paired_difference(values, baseline)
+    if not difference.sd > 1e-12:
+        return math.nan
+    return float(stats.ttest_rel(values, baseline).pvalue)
+
+
+def pareto_front(seconds: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
+    """bool [N]: True where no other is as fast and as accurate, and better in one of the two."""
+    time, reached = np.asarray(seconds, dtype=float), np.asarray(accuracies, dtype=float)
+    order = np.lexsort((-reached, time))
+    best_before = np.maximum.accumulate(np.append(-np.inf, reached[order]))[:-1]
+    front = np.empty(len(time), dtype=bool)
+    front[order] = reached[order] > best_before
+    return front
+
+
 def repeats_needed(difference: Mean, confidence: float = 0.95, power: float = 0.8) -> int:
     """About how many pairs it takes to tell a true difference of this size and spread from zero.
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mnist_lab.evaluation import Mean
+from mnist_lab.evaluation import Mean, pareto_front
 from mnist_lab.style import (
     PALETTE,
     label_points,
@@ -210,7 +210,11 @@ def time_and_accuracy(
     figure = new_figure(5.4, title)
     axes = figure.subplots()
     shown = _percent(table, error)
-    best = _undominated(table) if front else np.ones(len(table), dtype=bool)
+    best = (
+        pareto_front(table["seconds"].tolist(), table["accuracy"].tolist())
+        if front
+        else np.ones(len(table), dtype=bool)
+    )
     for part, colour, layer in ((shown[~best], "0.6", 2), (shown[best], PALETTE[0], 3)):
         centre = part["accuracy"]
         axes.errorbar(
@@ -247,10 +251,3 @@ def time_and_accuracy(
     open_frame(axes)
     label_points(figure, axes, shown.rename(columns={"seconds": "x", "accuracy": "y"}))
     return figure
-
-
-def _undominated(table: pd.DataFrame) -> np.ndarray:
-    """bool [rows]: True where no other row is as fast and as accurate, and better in one."""
-    order = table.sort_values(["seconds", "accuracy"], ascending=[True, False], kind="stable")
-    before = order["accuracy"].cummax().shift(fill_value=-np.inf)
-    return (order["accuracy"] > before).reindex(table.index).to_numpy()

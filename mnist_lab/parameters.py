@@ -28,6 +28,7 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
         "04_evaluation": {
             "seeds": 3,
             "epochs": 15,
+            "fraction": 1.0,
             "epochs_b": 30,
             "fraction_b": 1.0,
             "long_recipes": True,
@@ -36,7 +37,16 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
             "cv_of_b": True,
             "shifted_images": 10_000,
         },
-        "05_optimization": {"epochs": 5, "seeds": 10, "train_fraction": 1.0},
+        "05_optimization": {
+            "epochs": 5,
+            "seeds": 10,
+            "train_fraction": 1.0,
+            "idea_names": [],
+            "idea_seeds": 3,
+            "long_epochs": 15,
+            "selection_steps": 5,
+            "with_accurate": True,
+        },
     },
 }
 
@@ -45,13 +55,14 @@ BUNDLED_DIGITS: dict[str, dict[str, object]] = {
     "03_cnn_training": {"epochs": 15, "epochs_b": 6, "fraction_b": 1.0, "ladder_fraction": 1.0},
     "04_evaluation": {
         "epochs": 15,
+        "fraction": 1.0,
         "epochs_b": 6,
         "epochs_fast": 40,
         "fraction_b": 1.0,
         "cv_epochs": 10,
         "cv_fraction": 1.0,
     },
-    "05_optimization": {"epochs": 10, "train_fraction": 1.0},
+    "05_optimization": {"epochs": 10, "train_fraction": 1.0, "long_epochs": 10},
 }
 
 _OPTIONS = {"dataset": "--dataset", "seed": "--seed", "jobs": "--jobs", "output": "--out"}

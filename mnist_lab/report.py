@@ -123,8 +123,11 @@ def _text(folder: Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any
         chosen = frame(name)[columns] if columns else frame(name)
         return markdown_table(chosen.rename(columns=lambda c: c.replace("_", " ")), caption, digits)
 
+    def has_figure(name: str) -> bool:
+        return (folder / "figures" / f"{name}.png").exists()
+
     def figure(name: str, caption: str) -> str:
-        if not (folder / "figures" / f"{name}.png").exists():
+        if not has_figure(name):
             raise LabError(f"the run in {folder.name} has no figure {name}.png")
         return f"![{caption}](figures/{name}.png)"
 
@@ -144,6 +147,7 @@ def _text(folder: Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any
             mnist=provenance["dataset"]["name"] == "mnist",
             table=table,
             figure=figure,
+            has_figure=has_figure,
             rows=lambda name: frame(name).to_dict("records"),
         )
     except jinja2.UndefinedError as error:

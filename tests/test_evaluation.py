@@ -372,3 +372,9 @@ def test_the_reachable_f1_values_are_the_nearest_of_all(target, positives, negat
 def test_an_f1_that_cannot_be_is_refused(target, positives):
     with pytest.raises(ValueError, match=f"found {target}, {positives} and 3"):
         evaluation.reachable_f1(target, positives, 3)
+
+
+def test_the_pareto_front_is_what_no_other_beats_in_both():
+    seconds, accuracies = [5, 1, 2, 2, 9, 1], [0.9, 0.5, 0.8, 0.7, 0.9, 0.4]
+    assert lab.pareto_front(seconds, accuracies).tolist() == [True, True, True, False, False, False]
+    assert lab.pareto_front([], []).tolist() == []

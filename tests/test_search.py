@@ -94,5 +94,8 @@ def test_settings_differ_where_recipes_do_and_not_with_the_name():
     assert len({search._settings(trial.recipe) for trial in search.TRIALS}) == len(search.TRIALS)
 
 
-def test_every_named_recipe_was_searched_for():
-    assert {trial.base for trial in search.TRIALS} == {lab.FAST, lab.STRONG, lab.ACCURATE}
+def test_the_recipes_for_speed_and_accuracy_were_searched_for():
+    assert {trial.base for trial in search.TRIALS} == {lab.FAST, search.SHORT_STRONG}
+    assert search.SHORT_STRONG.but(epochs=8) == lab.STRONG
+    larger = {"width": 32, "averaging": 0.998, "epochs": 20}
+    assert lab.STRONG.but(**larger) == lab.ACCURATE

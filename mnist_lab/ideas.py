@@ -1,0 +1,152 @@
+"""The catalogue: every idea for improvement in the two reports, and some that they leave out.
+
+Each idea changes one thing in a baseline, which is Report A's network with Report A's settings
+unless a notebook says otherwise. To add an idea, add a line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mnist_lab.recipes import Recipe
+from mnist_lab.transforms import Augmentation
+
+
+@dataclass(frozen=True)
+class Idea:
+    """One change.
+
+    Attributes:
+        family: what kind of change it is; a key of ``QUESTIONS`` for those of the catalogue.
+        name: what a table calls it.
+        asked: the reports that propose it, "A", "B" or "A, B"; "" for an idea of this course.
+        changes: fields of the recipe, or options of its network, with their new values.
+            ``train_fraction`` is a share of what the baseline uses.
+    """
+
+    family: str
+    name: str
+    asked: str
+    changes: Mapping[str, Any]
+
+    def applied_to(self, recipe: Recipe) -> Recipe:
+        """The recipe with this change, under the idea's name.
+
+        Raises:
+            ValueError: where the two cannot go together.
+        """
+        changes = dict(self.changes)
+        if "train_fraction" in changes:
+            changes["train_fraction"] *= recipe.train_fraction
+        return recipe.but(name=self.name, **changes)
+
+
+QUESTIONS = {
+    "learning rate": "Is 0.14 the right size of step?",
+    "optimiser": "Does another rule for the step do better than plain SGD?",
+    "batch size": "How many images per step?",
+    "epochs": "How long is long enough?",
+    "schedule": "Should the learning rate change while training?",
+    "first kernel": "Which window should look at the image first?",
+    "depth and width": "Does a larger network do better?",
+    "kinds of layer": "Do other layers in the same place do better?",
+    "input and weights": "Does it matter where inputs and weights start?",
+    "dropout": "Does leaving out units at random help?",
+    "L1": "Does pulling weights to zero help?",
+    "L2": "Does keeping weights small help?",
+    "label smoothing": "Does training for less certainty help?",
+    "augmentation": "Do changed copies of the images help?",
+    "training images": "What are more images worth?",
+}
+
+LONG = frozenset({"dropout", "L1", "L2", "label smoothing", "augmentation"})
+"""Families whose ideas are against overfitting, which takes a longer training to show."""
+
+CROP: dict[str, Any] = {"crop_scale": (0.8, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
+
+CATALOGUE: tuple[Idea, ...] = (
+    Idea("learning rate", "lr 0.05", "A, B", {"lr": 0.05}),
+    Idea("learning rate", "lr 0.1", "A", {"lr": 0.1}),
+    Idea("learning rate", "lr 0.2", "A", {"lr": 0.2}),
+    Idea("learning rate", "lr 0.3", "A, B", {"lr": 0.3}),
+    Idea("optimiser", "momentum 0.9, lr 0.014", "A", {"momentum": 0.9, "lr": 0.014}),
+    Idea("optimiser", "Adam, lr 0.001", "B", {"optimiser": "adam", "lr": 0.001}),
+    Idea("optimiser", "AdamW, lr 0.001", "",
+         {"optimiser": "adamw", "lr": 0.001, "weight_decay": 0.01}),
+    Idea("optimiser", "RMSprop, lr 0.001", "", {"optimiser": "rmsprop", "lr": 0.001}),
+    Idea("batch size", "batch 32", "B", {"batch_size": 32}),
+    Idea("batch size", "batch 128", "B", {"batch_size": 128}),
+    Idea("batch size", "batch 256", "B", {"batch_size": 256}),
+    Idea("batch size", "batch 512", "B", {"batch_size": 512}),
+    Idea("epochs", "1 epoch", "B", {"epochs": 1}),
+    Idea("epochs", "2 epochs", "B", {"epochs": 2}),
+    Idea("epochs", "15 epochs", "A, B", {"epochs": 15}),
+    Idea("epochs", "30 epochs", "A, B", {"epochs": 30}),
+    Idea("schedule", "step", "A, B", {"schedule": "step"}),
+    Idea("schedule", "cosine", "A, B", {"schedule": "cosine"}),
+    Idea("schedule", "one cycle", "B", {"schedule": "one_cycle"}),
+    Idea("schedule", "cyclical", "B", {"schedule": "cyclical"}),
+    Idea("schedule", "warm-up", "", {"schedule": "warm_up"}),
+    Idea("first kernel", "kernel 3", "A", {"kernel_size": 3}),
+    Idea("first kernel", "kernel 7", "", {"kernel_size": 7}),
+    Idea("first kernel", "stride 2", "A", {"stride": 2}),
+    Idea("first kernel", "padding 1", "A", {"padding": 1}),
+    Idea("first kernel", "padding 2", "", {"padding": 2}),
+    Idea("depth and width", "one more convolution", "A, B", {"extra_conv": True}),
+    Idea("depth and width", "one more linear layer", "A", {"extra_linear": True}),
+    Idea("depth and width", "one more of both", "", {"extra_conv": True, "extra_linear": True}),
+    Idea("depth and width", "twice as wide", "B", {"width": 2.0}),
+    Idea("depth and width", "half as wide", "B", {"width": 0.5}),
+    Idea("kinds of layer", "separable convolution", "A", {"separable": True}),
+    Idea("kinds of layer", "average pooling", "A", {"pooling": "average"}),
+    Idea("kinds of layer", "strided convolutions", "", {"pooling": "stride"}),
+    Idea("kinds of layer", "batch norm", "B", {"batch_norm": True}),
+    Idea("kinds of layer", "residual block", "B", {"residual": True}),
+    Idea("input and weights", "inputs −1 to 1", "B", {"mean": 0.5, "std": 0.5}),
+    Idea("input and weights", "inputs normalised", "A", {"mean": 0.1307, "std": 0.3081}),
+    Idea("input and weights", "Kaiming weights", "A", {"initialisation": "kaiming"}),
+    Idea("input and weights", "Xavier weights", "A", {"initialisation": "xavier"}),
+    Idea("input and weights", "orthogonal weights", "A", {"initialisation": "orthogonal"}),
+    Idea("input and weights", "first learns UCI digits", "A", {"pretraining": "uci-digits"}),
+    Idea("input and weights", "first learns rotations", "A", {"pretraining": "rotations"}),
+    Idea("dropout", "0.25 after linear 1", "A", {"dropout1": 0.25}),
+    Idea("dropout", "0.5 after linear 1", "A, B", {"dropout1": 0.5}),
+    Idea("dropout", "0.75 after linear 1", "A", {"dropout1": 0.75}),
+    Idea("dropout", "0.5 after linear 1 and 2", "A", {"dropout1": 0.5, "dropout2": 0.5}),
+    Idea("dropout", "0.25 of channels", "A", {"dropout2d": 0.25}),
+    Idea("L1", "λ 1e-6", "A, B", {"l1": 1e-6}),
+    Idea("L1", "λ 1e-5", "A, B", {"l1": 1e-5}),
+    Idea("L1", "λ 1e-4", "A, B", {"l1": 1e-4}),
+    Idea("L1", "λ 1e-3", "A, B", {"l1": 1e-3}),
+    Idea("L1", "λ 1e-2", "A", {"l1": 1e-2}),
+    Idea("L2", "decay 1e-5", "A, B", {"weight_decay": 1e-5}),
+    Idea("L2", "decay 1e-4", "A, B", {"weight_decay": 1e-4}),
+    Idea("L2", "decay 1e-3", "A, B", {"weight_decay": 1e-3}),
+    Idea("L2", "decay 1e-2", "A, B", {"weight_decay": 1e-2}),
+    Idea("label smoothing", "smoothing 0.1", "", {"label_smoothing": 0.1}),
+    Idea("augmentation", "rotation 10°", "B", {"augmentation": Augmentation(rotation=10)}),
+    Idea("augmentation", "shift 10 %", "", {"augmentation": Augmentation(shift=0.1)}),
+    Idea("augmentation", "scale 10 %", "B", {"augmentation": Augmentation(scale=0.1)}),
+    Idea("augmentation", "crop and resize", "B", {"augmentation": Augmentation(**CROP)}),
+    Idea("augmentation", "horizontal flip", "B",
+         {"augmentation": Augmentation(horizontal_flip=0.5)}),
+    Idea("augmentation", "vertical flip", "B", {"augmentation": Augmentation(vertical_flip=0.5)}),
+    Idea("augmentation", "rotation, shift, scale", "",
+         {"augmentation": Augmentation(rotation=10, shift=0.1, scale=0.1)}),
+    Idea("training images", "1 %", "", {"train_fraction": 0.01}),
+    Idea("training images", "5 %", "", {"train_fraction": 0.05}),
+    Idea("training images", "20 %", "", {"train_fraction": 0.2}),
+    Idea("training images", "50 %", "", {"train_fraction": 0.5}),
+)  # fmt: skip
+
+
+def choose(names: list[str]) -> tuple[Idea, ...]:
+    """The ideas of the catalogue with these names, in the catalogue's order; all for no names.
+
+    Raises:
+        ValueError: for a name that no idea has.
+    """
+    known = {idea.name for idea in CATALOGUE}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no idea is called {unknown}; known: {', '.join(sorted(known))}")
+    return tuple(idea for idea in CATALOGUE if not names or idea.name in names)
