@@ -77,7 +77,6 @@ TRIALS: tuple[Trial, ...] = (
             "weights averaged (0.98)": {"averaging": 0.98},
             "each image turned by up to 5°": {"augmentation": Augmentation(rotation=5.0)},
             "border of 2 cut off": {"border": 2},
-            "float32": {"precision": "float32"},
         },
     ),
     *_one_change_each(
