@@ -41,7 +41,7 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
             "epochs": 5,
             "seeds": 10,
             "train_fraction": 1.0,
-            "idea_names": [],
+            "whole_catalogue": True,
             "idea_seeds": 3,
             "long_epochs": 15,
             "selection_steps": 5,
