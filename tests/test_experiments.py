@@ -14,7 +14,9 @@ from mnist_lab.store import Store
 TINY = lab.REPORT_A.but(name="tiny", epochs=2, batch_size=20, lr=0.05)
 HOT = lab.Idea("learning rate", "far too high", "", {"lr": 1e6})
 TRIED = (
-    *ideas.choose(["lr 0.1", "lr 0.2", "Adam, lr 0.001", "λ 1e-2", "λ 1e-3", "50 %"]),
+    *ideas.choose(
+        ["lr 0.1", "lr 0.2", "Adam, lr 0.001", "L1 1e-2", "L1 1e-3", "50 % of the images"]
+    ),
     HOT,
 )
 
@@ -64,7 +66,7 @@ def test_each_idea_changes_report_a_and_makes_a_network(idea):
 
 
 def test_a_share_of_images_is_a_share_of_what_the_baseline_uses():
-    (half,) = ideas.choose(["50 %"])
+    (half,) = ideas.choose(["50 % of the images"])
     assert half.applied_to(lab.REPORT_A.but(train_fraction=0.4)).train_fraction == 0.2
 
 
@@ -86,7 +88,7 @@ def test_an_idea_is_compared_with_the_baseline_seed_by_seed(experiment, table):
 
 
 def test_ideas_against_overfitting_have_a_longer_baseline(experiment, table):
-    row = table.set_index("name").loc["λ 1e-2"]
+    row = table.set_index("name").loc["L1 1e-2"]
     assert row["epochs"] == 3
     longer = TINY.but(epochs=3)
     ours, theirs = (accuracies(experiment, r) for r in (longer.but(l1=0.01), longer))
@@ -101,8 +103,8 @@ def test_baselines_stand_first_with_their_own_number_of_seeds(table):
 
 
 def test_one_baseline_is_enough_where_none_is_longer(experiment):
-    table = experiments.compare_ideas(experiment, ideas.choose(["λ 1e-2"]), TINY)
-    assert table["name"].tolist() == ["baseline", "λ 1e-2"]
+    table = experiments.compare_ideas(experiment, ideas.choose(["L1 1e-2"]), TINY)
+    assert table["name"].tolist() == ["baseline", "L1 1e-2"]
 
 
 def test_a_recipe_that_diverges_is_a_row_without_numbers(table):
@@ -132,13 +134,18 @@ def test_responses_have_each_value_and_the_baseline_of_its_length(table):
     assert set(curves.index.get_level_values(0)) == {"learning rate", "L1 penalty (λ)"}
     assert curves.loc[("learning rate", 0.05), "accuracy"] == by_name["baseline"]
     assert curves.loc[("L1 penalty (λ)", 0.0), "accuracy"] == by_name["baseline, longer"]
-    assert curves.loc[("L1 penalty (λ)", 0.01), "accuracy"] == by_name["λ 1e-2"]
+    assert curves.loc[("L1 penalty (λ)", 0.01), "accuracy"] == by_name["L1 1e-2"]
 
 
 def test_the_best_of_each_family_that_helps_is_combined(table):
     judged = table.assign(verdict="no difference seen").set_index("name")
-    judged.loc[["lr 0.1", "lr 0.2", "50 %", "Adam, lr 0.001"], "verdict"] = "helps"
-    judged.loc[["lr 0.1", "lr 0.2", "50 %", "Adam, lr 0.001"], "difference"] = [1, 2, 3, 0.5]
+    judged.loc[["lr 0.1", "lr 0.2", "50 % of the images", "Adam, lr 0.001"], "verdict"] = "helps"
+    judged.loc[["lr 0.1", "lr 0.2", "50 % of the images", "Adam, lr 0.001"], "difference"] = [
+        1,
+        2,
+        3,
+        0.5,
+    ]
     recipe = experiments.combined(TRIED, judged.reset_index(), TINY)
     assert (recipe.lr, recipe.train_fraction, recipe.optimiser) == (0.2, 0.5, "sgd")
     assert experiments.combined(TRIED, table.assign(verdict="hurts"), TINY) == TINY
