@@ -187,23 +187,29 @@ def forward_selection(
     return pd.DataFrame(rows), current.but(name="greedy selection")
 
 
-def combined(ideas: Sequence[Idea], table: pd.DataFrame, baseline: Recipe) -> Recipe:
+def combined(
+    ideas: Sequence[Idea], table: pd.DataFrame, baseline: Recipe
+) -> tuple[list[str], Recipe]:
     """The baseline with the best idea of each family that helps, the largest difference first.
 
     Args:
-        ideas: where the names in ``table`` come from.
-        table: of ``compare_ideas``.
+        ideas: what may be combined.
+        table: of ``compare_ideas``; other ideas in it are left out.
         baseline: what to change. An idea is left out where it changes what a better one did.
+
+    Returns:
+        The names of the ideas that were combined, and the recipe.
     """
     by_name = {(idea.family, idea.name): idea for idea in ideas}
     helping = table[table["verdict"] == HELPS].sort_values("difference", ascending=False)
-    recipe, changed = baseline, set[str]()
+    recipe, changed, names = baseline, set[str](), []
     for row in helping.drop_duplicates("family").itertuples():
-        idea = by_name[(str(row.family), str(row.name))]
-        if changed.isdisjoint(idea.changes):
+        idea = by_name.get((str(row.family), str(row.name)))
+        if idea and changed.isdisjoint(idea.changes):
             recipe = idea.applied_to(recipe)
             changed |= set(idea.changes)
-    return recipe.but(name="all that helps")
+            names.append(idea.name)
+    return names, recipe.but(name="all that helps")
 
 
 PARAMETERS = {
@@ -216,7 +222,7 @@ PARAMETERS = {
     "dropout1": "dropout after linear 1 (p)",
     "l1": "L1 penalty (λ)",
     "weight_decay": "L2 penalty (λ)",
-    "train_fraction": "share of the images",
+    "train_fraction": "share of the baseline's images",
 }
 """Fields of a recipe whose values lie on an axis, with the axis's label."""
 

@@ -1,6 +1,6 @@
-"""The catalogue: every idea for improvement in the two reports, and some that they leave out.
+"""The catalogue: ideas for improvement of the two reports, and some that they leave out.
 
-Each idea changes one thing in a baseline, which is Report A's network with Report A's settings
+Each idea makes one change to a baseline, which is Report A's network with Report A's settings
 unless a notebook says otherwise. To add an idea, add a line.
 """
 
@@ -19,7 +19,8 @@ class Idea:
     Attributes:
         family: what kind of change it is; a key of ``QUESTIONS`` for those of the catalogue.
         name: what a table calls it.
-        asked: the reports that propose it, "A", "B" or "A, B"; "" for an idea of this course.
+        asked: the reports that propose, use or mention it, if only as one value of what they ask
+            for: "A", "B" or "A, B"; "" for an idea of this course.
         changes: fields of the recipe, or options of its network, with their new values.
             ``train_fraction`` is a share of what the baseline uses.
     """
@@ -65,10 +66,10 @@ LONG = frozenset({"dropout", "L1", "L2", "label smoothing", "augmentation"})
 CROP: dict[str, Any] = {"crop_scale": (0.8, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
 
 CATALOGUE: tuple[Idea, ...] = (
-    Idea("learning rate", "lr 0.05", "A, B", {"lr": 0.05}),
-    Idea("learning rate", "lr 0.1", "A", {"lr": 0.1}),
-    Idea("learning rate", "lr 0.2", "A", {"lr": 0.2}),
-    Idea("learning rate", "lr 0.3", "A, B", {"lr": 0.3}),
+    Idea("learning rate", "lr 0.05", "B", {"lr": 0.05}),
+    Idea("learning rate", "lr 0.1", "A, B", {"lr": 0.1}),
+    Idea("learning rate", "lr 0.2", "A, B", {"lr": 0.2}),
+    Idea("learning rate", "lr 0.3", "B", {"lr": 0.3}),
     Idea("optimiser", "momentum 0.9, lr 0.014", "A", {"momentum": 0.9, "lr": 0.014}),
     Idea("optimiser", "Adam, lr 0.001", "B", {"optimiser": "adam", "lr": 0.001}),
     Idea("optimiser", "AdamW, lr 0.001", "",
@@ -80,7 +81,7 @@ CATALOGUE: tuple[Idea, ...] = (
     Idea("batch size", "batch 512", "B", {"batch_size": 512}),
     Idea("epochs", "1 epoch", "B", {"epochs": 1}),
     Idea("epochs", "2 epochs", "B", {"epochs": 2}),
-    Idea("epochs", "15 epochs", "A, B", {"epochs": 15}),
+    Idea("epochs", "15 epochs", "B", {"epochs": 15}),
     Idea("epochs", "30 epochs", "A, B", {"epochs": 30}),
     Idea("schedule", "step schedule", "A, B", {"schedule": "step"}),
     Idea("schedule", "cosine schedule", "A, B", {"schedule": "cosine"}),
@@ -118,7 +119,7 @@ CATALOGUE: tuple[Idea, ...] = (
     Idea("L1", "L1 1e-5", "A, B", {"l1": 1e-5}),
     Idea("L1", "L1 1e-4", "A, B", {"l1": 1e-4}),
     Idea("L1", "L1 1e-3", "A, B", {"l1": 1e-3}),
-    Idea("L1", "L1 1e-2", "A", {"l1": 1e-2}),
+    Idea("L1", "L1 1e-2", "A, B", {"l1": 1e-2}),
     Idea("L2", "L2 1e-5", "A, B", {"weight_decay": 1e-5}),
     Idea("L2", "L2 1e-4", "A, B", {"weight_decay": 1e-4}),
     Idea("L2", "L2 1e-3", "A, B", {"weight_decay": 1e-3}),

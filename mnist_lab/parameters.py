@@ -42,7 +42,7 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
             "seeds": 10,
             "train_fraction": 1.0,
             "whole_catalogue": True,
-            "idea_seeds": 3,
+            "idea_seeds": 5,
             "long_epochs": 15,
             "selection_steps": 5,
             "with_accurate": True,

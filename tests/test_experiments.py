@@ -146,9 +146,13 @@ def test_the_best_of_each_family_that_helps_is_combined(table):
         3,
         0.5,
     ]
-    recipe = experiments.combined(TRIED, judged.reset_index(), TINY)
+    names, recipe = experiments.combined(TRIED, judged.reset_index(), TINY)
+    assert names == ["50 % of the images", "lr 0.2"]  # Adam comes with a learning rate of its own
     assert (recipe.lr, recipe.train_fraction, recipe.optimiser) == (0.2, 0.5, "sgd")
-    assert experiments.combined(TRIED, table.assign(verdict="hurts"), TINY) == TINY
+    tunable = [idea for idea in TRIED if idea.family != "training images"]
+    names, _ = experiments.combined(tunable, judged.reset_index(), TINY)
+    assert names == ["lr 0.2"]
+    assert experiments.combined(TRIED, table.assign(verdict="hurts"), TINY) == ([], TINY)
 
 
 def test_forward_selection_adds_what_gains_most_until_nothing_gains(experiment):
