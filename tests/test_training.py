@@ -251,6 +251,15 @@ def test_bfloat16_is_for_the_products_of_training_alone(few_digits):
     assert torch.equal(fit.test_logits, plain)
 
 
+@pytest.mark.parametrize(
+    ("native", "equal_to"), [(True, "bfloat16"), (False, "float32"), (None, "float32")]
+)
+def test_auto_is_bfloat16_only_where_the_device_has_it(few_digits, monkeypatch, native, equal_to):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: native)
+    _, chosen = every_loss(TINY.but(precision="auto"), few_digits)
+    assert chosen == every_loss(TINY.but(precision=equal_to), few_digits)[1]
+
+
 BORDERED = TINY.but(name="bordered", model="fast", width=4, hidden=16, border=3)
 
 
