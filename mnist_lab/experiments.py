@@ -5,7 +5,7 @@ The test images choose nothing here. Their accuracy is reported beside the choic
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -14,20 +14,21 @@ import numpy as np
 import pandas as pd
 
 from mnist_lab.data import Digits
-from mnist_lab.evaluation import Mean, accuracy, holm, mean_interval, paired_difference, paired_p
+from mnist_lab.evaluation import Mean, accuracy, holm, mean_interval, paired_p
 from mnist_lab.ideas import LONG, Idea
 from mnist_lab.models import network_options
 from mnist_lab.recipes import Recipe
 from mnist_lab.shapes import multiply_adds, parameter_count
 from mnist_lab.splits import Split
 from mnist_lab.store import Store
-from mnist_lab.sweeps import Outcome, finished
-from mnist_lab.training import Diverged
+from mnist_lab.sweeps import Outcome
+from mnist_lab.training import Diverged, Fit
 
 HELPS, HURTS = "helps", "hurts"
 UNDECIDED = ("no difference seen", "too few seeds")
 SIGNIFICANCE = 0.05
 NAN = float("nan")
+BASELINE, LONGER = "baseline", "baseline, longer"
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,7 @@ class Experiment:
         return [list(islice(outcomes, len(of_one))) for of_one in wanted]
 
 
-def validation_accuracies(outcomes: Sequence[Outcome]) -> dict[int, float]:
-    """Share of validation images recognised, by seed, of the trainings that finished."""
-    return {f.recipe.seed: f.history.validation_accuracies[-1] for f in finished(outcomes)}
-
-
-def by_seed(
-    outcomes: Sequence[Outcome], baseline: Sequence[Outcome]
-) -> tuple[list[float], list[float]]:
-    """Validation accuracies of both, for the seeds with which both finished."""
-    ours, theirs = validation_accuracies(outcomes), validation_accuracies(baseline)
-    both = [seed for seed in ours if seed in theirs]
-    return [ours[seed] for seed in both], [theirs[seed] for seed in both]
-
-
-def mean_or_nothing(values: Sequence[float]) -> Mean:
-    """``mean_interval``, NaN in all its numbers where there are no values."""
-    return mean_interval(values) if values else Mean(NAN, NAN, NAN, NAN, 0)
-
-
-def compare_ideas(
+def train_ideas(
     experiment: Experiment,
     ideas: Sequence[Idea],
     baseline: Recipe,
@@ -100,7 +82,7 @@ def compare_ideas(
     long_epochs: int | None = None,
     baseline_seeds: int | None = None,
 ) -> pd.DataFrame:
-    """Each idea against the baseline.
+    """Train each idea and its baseline with the seeds of the experiment.
 
     Args:
         experiment: how to train.
@@ -108,33 +90,106 @@ def compare_ideas(
         baseline: what each idea changes one thing in.
         long_epochs: epochs of the families in ``LONG`` and of their own baseline; those of
             ``baseline`` if not given.
-        baseline_seeds: trainings of the baselines, if more than of each idea; pairs are made of
-            the seeds that both have.
+        baseline_seeds: trainings of the baselines, if more than of each idea.
 
     Returns:
-        One row per recipe, baselines first. ``family``, ``name``, ``asked``, ``epochs``, ``seeds``
+        One row per training, the baselines first: ``family``, ``name``, ``asked``, ``against``
+        (name of the baseline it is compared with; "" of a baseline), ``epochs``, ``seed``;
+        ``validation`` and ``test``, accuracies as shares in [0, 1]; ``seconds`` of training;
+        ``parameters`` and ``multiply_adds`` for an image; ``failed``: "", or "diverged" or "failed"
+        where there is no accuracy.
+    """
+    short = baseline.but(name=BASELINE)
+    long = short.but(name=LONGER, epochs=long_epochs or short.epochs)
+    bases = [short] if long == short else [short, long]
+    wanted = [(Idea("baseline", base.name, "", {}), base, "") for base in bases]
+    outcomes = experiment.train(bases, max(experiment.seeds, baseline_seeds or 0))
+    recipes = []
+    for idea in ideas:
+        base = bases[-1] if idea.family in LONG else short
+        recipes.append(idea.applied_to(base))
+        wanted.append((idea, recipes[-1], base.name))
+    outcomes += experiment.train(recipes)
+    rows = []
+    for (idea, recipe, against), of_idea in zip(wanted, outcomes, strict=True):
+        model, size = recipe.build(), recipe.image_size
+        fixed = {
+            "family": idea.family,
+            "name": idea.name,
+            "asked": idea.asked,
+            "against": against,
+            "epochs": recipe.epochs,
+            "parameters": parameter_count(model),
+            "multiply_adds": multiply_adds(model, (1, size, size)),
+        }
+        seeds = range(experiment.first_seed, experiment.first_seed + len(of_idea))
+        rows += [
+            fixed | training_row(seed, outcome, experiment.digits)
+            for seed, outcome in zip(seeds, of_idea, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def training_row(seed: int, outcome: Outcome, digits: Digits) -> dict[str, Any]:
+    """What became of one training: ``seed`` to ``failed`` of a row of ``train_ideas``."""
+    if isinstance(outcome, Fit):
+        return {
+            "seed": seed,
+            "validation": outcome.history.validation_accuracies[-1],
+            "test": accuracy(digits.test.labels, outcome.test_logits),
+            "seconds": outcome.seconds,
+            "failed": "",
+        }
+    failed = "diverged" if isinstance(outcome, Diverged) else "failed"
+    return {"seed": seed, "validation": NAN, "test": NAN, "seconds": NAN, "failed": failed}
+
+
+def compare(trainings: pd.DataFrame) -> pd.DataFrame:
+    """Each idea against its baseline, from the rows of ``train_ideas``.
+
+    Returns:
+        One row per idea, baselines first. ``family``, ``name``, ``asked``, ``epochs``, ``seeds``
         that finished; ``validation`` with the ends ``validation_low`` and ``validation_high`` of
         its t-interval, and ``test``: mean accuracies, shares in [0, 1]. ``difference``, ``low``,
-        ``high``: from the baseline, in points of validation accuracy, paired by seed, with the
-        95 % t-interval, and ``sd``, their standard deviation; ``p`` of the paired t-test and
-        ``p_holm``, corrected for all rows; ``seconds`` of a training, ``parameters``,
-        ``multiply_adds`` for an image; ``verdict``: "helps" or "hurts" where ``p_holm`` is below
+        ``high``: from the baseline, in points of validation accuracy, paired by the seeds that
+        both have, with the 95 % t-interval, and ``sd``, their standard deviation; ``p`` of the
+        paired t-test and ``p_holm``, corrected for all rows; ``seconds`` of a training (median),
+        ``parameters``, ``multiply_adds``; ``verdict``: "helps" or "hurts" where ``p_holm`` is below
         0.05, "too few seeds" where a difference cannot be tested, "no difference seen", "diverged"
         or "failed" where a training did, "baseline". NaN where nothing can be said.
     """
-    short = baseline.but(name="baseline")
-    long = short.but(name="baseline, longer", epochs=long_epochs or short.epochs)
-    bases = [short] if long == short else [short, long]
-    recipes = [idea.applied_to(long if idea.family in LONG else short) for idea in ideas]
-    of_bases = experiment.train(bases, baseline_seeds or experiment.seeds)
-    outcomes = experiment.train(recipes)
-    rows = [
-        _row(Idea("baseline", base.name, "", {}), base, of_base, [], experiment.digits)
-        for base, of_base in zip(bases, of_bases, strict=True)
-    ]
-    for idea, recipe, outcome in zip(ideas, recipes, outcomes, strict=True):
-        of_base = of_bases[-1] if idea.family in LONG else of_bases[0]
-        rows.append(_row(idea, recipe, outcome, of_base, experiment.digits))
+    groups = {str(name): part for name, part in trainings.groupby("name", sort=False)}
+    rows = []
+    for name, part in groups.items():
+        first, done = part.iloc[0], part.dropna(subset=["validation"])
+        against = str(first["against"]) if isinstance(first["against"], str) else ""
+        ours, theirs = by_seed(part, groups[against]) if against else ([], [])
+        validation = mean_or_nothing(done["validation"])
+        difference = mean_or_nothing([100 * (a - b) for a, b in zip(ours, theirs, strict=True)])
+        failed = [why for why in part["failed"] if isinstance(why, str) and why]
+        rows.append(
+            {
+                "family": first["family"],
+                "name": name,
+                "asked": first["asked"],
+                "epochs": first["epochs"],
+                "seeds": len(done),
+                "validation": validation.mean,
+                "validation_low": validation.low,
+                "validation_high": validation.high,
+                "test": done["test"].mean(),
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "sd": difference.sd,
+                "p": paired_p(ours, theirs),
+                "p_holm": NAN,
+                "seconds": done["seconds"].median(),
+                "parameters": first["parameters"],
+                "multiply_adds": first["multiply_adds"],
+                "verdict": min(failed) if failed else "" if against else BASELINE,
+            }
+        )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].tolist())
     judged = zip(table["verdict"], table["difference"], table["p_holm"], strict=True)
@@ -142,74 +197,129 @@ def compare_ideas(
     return table
 
 
+def by_seed(part: pd.DataFrame, baseline: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Validation accuracies of two recipes' trainings, for the seeds with which both finished."""
+    both = pd.merge(part, baseline, on="seed", suffixes=("", "_baseline"))
+    both = both.dropna(subset=["validation", "validation_baseline"])
+    return both["validation"].tolist(), both["validation_baseline"].tolist()
+
+
+def mean_or_nothing(values: Iterable[float]) -> Mean:
+    """``mean_interval``, NaN in all its numbers where there are no values."""
+    listed = list(values)
+    return mean_interval(listed) if listed else Mean(NAN, NAN, NAN, NAN, 0)
+
+
+def leading(ideas: Sequence[Idea], table: pd.DataFrame, count: int) -> list[Idea]:
+    """The ``count`` ideas with the largest mean difference, at most one of a family.
+
+    Args:
+        ideas: what may be chosen.
+        table: of ``compare``; other ideas in it are left out, and those that failed.
+        count: how many, if there are so many families.
+    """
+    by_name = {idea.name: idea for idea in ideas}
+    known = table[table["name"].isin(by_name)].dropna(subset=["difference"])
+    best = known.sort_values("difference", ascending=False, kind="stable").drop_duplicates("family")
+    return [by_name[str(name)] for name in best["name"][:count]]
+
+
+def combined(ideas: Sequence[Idea], table: pd.DataFrame) -> tuple[list[str], Idea]:
+    """All that helps, as one idea: of each family the best that helps, larger differences first.
+
+    Args:
+        ideas: what may be combined.
+        table: of ``compare``; other ideas in it are left out.
+
+    Returns:
+        The names of the ideas that were combined, and the idea. One is left out where it changes
+        what a better one did.
+    """
+    changes: dict[str, Any] = {}
+    names = []
+    for idea in leading(ideas, table[table["verdict"] == HELPS], len(table)):
+        if changes.keys().isdisjoint(idea.changes):
+            changes |= idea.changes
+            names.append(idea.name)
+    return names, Idea("combination", "all that helps", "", changes)
+
+
 def forward_selection(
     experiment: Experiment, ideas: Sequence[Idea], baseline: Recipe, *, most: int = 5
-) -> tuple[pd.DataFrame, Recipe]:
+) -> tuple[pd.DataFrame, Idea]:
     """Greedy search: at each step, keep the idea that raises validation accuracy most.
 
     It ends when no idea that is left raises the mean, or after ``most`` steps. An idea is left out
     once a value that it changes has been chosen, and where it cannot go with what was chosen.
 
     Returns:
-        One row per step, the baseline first: ``step``, ``added``, ``candidates`` tried,
-        ``validation`` with ``low`` and ``high`` of its t-interval, ``gain`` over the step before,
-        ``test`` (shares in [0, 1]); and the recipe of the last step. The highest of several
-        means is partly luck, so expect less of it with new seeds.
+        One row per training: ``step`` (0 is the baseline), ``name`` of the idea that is added,
+        ``chosen`` (whether the step kept it), ``seed``, ``validation``, ``test``, ``seconds`` and
+        ``failed`` as in ``train_ideas``; and what was chosen as one idea.
     """
-    current = baseline.but(name="baseline")
-    outcomes = experiment.train([current])[0]
-    rows = [_step(0, "baseline", 0, NAN, outcomes, experiment.digits)]
-    chosen: set[str] = set()
+    current, changes = baseline.but(name=BASELINE), dict[str, Any]()
+    rows: list[dict[str, Any]] = []
+
+    def reached(step: int, name: str, outcomes: Sequence[Outcome]) -> float:
+        seeds = range(experiment.first_seed, experiment.first_seed + len(outcomes))
+        tried: list[dict[str, Any]] = [
+            {"step": step, "name": name, "chosen": step == 0}
+            | training_row(seed, outcome, experiment.digits)
+            for seed, outcome in zip(seeds, outcomes, strict=True)
+        ]
+        rows.extend(tried)
+        return float(np.mean([row["validation"] for row in tried]))
+
+    best = reached(0, BASELINE, experiment.train([current])[0])
     for step in range(1, most + 1):
-        candidates = {}
+        candidates: dict[str, tuple[Idea, Recipe]] = {}
         for idea in ideas:
-            if chosen.isdisjoint(idea.changes):
+            if changes.keys().isdisjoint(idea.changes):
                 try:
                     candidates[idea.name] = (idea, idea.applied_to(current))
                 except ValueError:
                     continue  # such as momentum for Adam
-        if not candidates:
-            break
         tried = experiment.train([recipe for _, recipe in candidates.values()])
-        reached = {
-            name: mean_or_nothing(list(validation_accuracies(outcomes).values())).mean
+        means = {
+            name: reached(step, name, outcomes)
             for name, outcomes in zip(candidates, tried, strict=True)
-            if len(finished(outcomes)) == experiment.seeds
         }
-        if not reached or max(reached.values()) <= rows[-1]["validation"]:
+        means = {name: mean for name, mean in means.items() if mean > best}
+        if not means:
             break
-        name = max(reached, key=lambda candidate: reached[candidate])
+        name = max(means, key=lambda candidate: means[candidate])
         idea, current = candidates[name]
-        chosen |= set(idea.changes)
-        outcomes = tried[list(candidates).index(name)]
-        gain = reached[name] - rows[-1]["validation"]
-        rows.append(_step(step, name, len(candidates), gain, outcomes, experiment.digits))
-    return pd.DataFrame(rows), current.but(name="greedy selection")
+        best, changes = means[name], changes | dict(idea.changes)
+        for row in rows:
+            row["chosen"] |= (row["step"], row["name"]) == (step, name)
+    return pd.DataFrame(rows), Idea("combination", "greedy selection", "", changes)
 
 
-def combined(
-    ideas: Sequence[Idea], table: pd.DataFrame, baseline: Recipe
-) -> tuple[list[str], Recipe]:
-    """The baseline with the best idea of each family that helps, the largest difference first.
-
-    Args:
-        ideas: what may be combined.
-        table: of ``compare_ideas``; other ideas in it are left out.
-        baseline: what to change. An idea is left out where it changes what a better one did.
+def selection_steps(trainings: pd.DataFrame) -> pd.DataFrame:
+    """One row per step of ``forward_selection``, from its rows.
 
     Returns:
-        The names of the ideas that were combined, and the recipe.
+        ``step``, ``added``, ``candidates`` tried, ``validation`` with ``low`` and ``high`` of its
+        t-interval, ``gain`` over the step before, ``test`` (shares in [0, 1]). The highest of
+        several means is partly luck: expect less of it with new seeds.
     """
-    by_name = {(idea.family, idea.name): idea for idea in ideas}
-    helping = table[table["verdict"] == HELPS].sort_values("difference", ascending=False)
-    recipe, changed, names = baseline, set[str](), []
-    for row in helping.drop_duplicates("family").itertuples():
-        idea = by_name.get((str(row.family), str(row.name)))
-        if idea and changed.isdisjoint(idea.changes):
-            recipe = idea.applied_to(recipe)
-            changed |= set(idea.changes)
-            names.append(idea.name)
-    return names, recipe.but(name="all that helps")
+    rows: list[dict[str, Any]] = []
+    for step, part in trainings[trainings["chosen"]].groupby("step"):
+        mean = mean_or_nothing(part["validation"])
+        candidates = trainings.loc[trainings["step"] == step, "name"].nunique() if step else 0
+        rows.append(
+            {
+                "step": step,
+                "added": part["name"].iloc[0],
+                "candidates": candidates,
+                "validation": mean.mean,
+                "low": mean.low,
+                "high": mean.high,
+                "gain": mean.mean - rows[-1]["validation"] if rows else NAN,
+                "test": part["test"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 PARAMETERS = {
@@ -232,7 +342,7 @@ def responses(ideas: Sequence[Idea], table: pd.DataFrame, baseline: Recipe) -> p
 
     Args:
         ideas: where the names in ``table`` come from.
-        table: of ``compare_ideas``.
+        table: of ``compare``.
         baseline: that of the table.
 
     Returns:
@@ -243,86 +353,19 @@ def responses(ideas: Sequence[Idea], table: pd.DataFrame, baseline: Recipe) -> p
     own = {**network_options(baseline.model), **dataclasses.asdict(baseline), "train_fraction": 1.0}
     own |= dict(baseline.options)
     columns = {"validation": "accuracy", "validation_low": "low", "validation_high": "high"}
-    found = table.set_index(["family", "name"])[list(columns)].rename(columns=columns).T.to_dict()
-    longer = ("baseline", "baseline, longer")
+    found = table.set_index("name")[list(columns)].rename(columns=columns).T.to_dict()
     rows: list[dict[str, Any]] = []
     for field, label in PARAMETERS.items():
         alone = [idea for idea in ideas if set(idea.changes) == {field}]
         if len(alone) < 2:
             continue
-        is_long = alone[0].family in LONG and longer in found
-        base = longer if is_long else ("baseline", "baseline")
-        points = [(base, own[field])]
-        points += [((idea.family, idea.name), idea.changes[field]) for idea in alone]
-        rows += [{"parameter": label, "value": float(value)} | found[key] for key, value in points]
+        is_long = alone[0].family in LONG and LONGER in found
+        points = [(LONGER if is_long else BASELINE, own[field])]
+        points += [(idea.name, idea.changes[field]) for idea in alone]
+        rows += [
+            {"parameter": label, "value": float(value)} | found[name] for name, value in points
+        ]
     return pd.DataFrame(rows, columns=["parameter", "value", "accuracy", "low", "high"])
-
-
-def _step(
-    step: int,
-    added: str,
-    candidates: int,
-    gain: float,
-    outcomes: Sequence[Outcome],
-    digits: Digits,
-) -> dict[str, Any]:
-    mean = mean_or_nothing(list(validation_accuracies(outcomes).values()))
-    return {
-        "step": step,
-        "added": added,
-        "candidates": candidates,
-        "validation": mean.mean,
-        "low": mean.low,
-        "high": mean.high,
-        "gain": gain,
-        "test": _test_accuracy(outcomes, digits),
-    }
-
-
-def _test_accuracy(outcomes: Sequence[Outcome], digits: Digits) -> float:
-    reached = [accuracy(digits.test.labels, one.test_logits) for one in finished(outcomes)]
-    return float(np.mean(reached)) if reached else NAN
-
-
-def _row(
-    idea: Idea,
-    recipe: Recipe,
-    outcomes: Sequence[Outcome],
-    baseline: Sequence[Outcome],
-    digits: Digits,
-) -> dict[str, object]:
-    fits = finished(outcomes)
-    ours, theirs = by_seed(outcomes, baseline)
-    validation = mean_or_nothing(list(validation_accuracies(outcomes).values()))
-    difference = paired_difference(ours, theirs) if ours else mean_or_nothing([])
-    model = recipe.build()
-    broken = [outcome for outcome in outcomes if outcome not in fits]
-    size = recipe.image_size
-    return {
-        "family": idea.family,
-        "name": idea.name,
-        "asked": idea.asked,
-        "epochs": recipe.epochs,
-        "seeds": len(fits),
-        "validation": validation.mean,
-        "validation_low": validation.low,
-        "validation_high": validation.high,
-        "test": _test_accuracy(outcomes, digits),
-        "difference": 100 * difference.mean,
-        "low": 100 * difference.low,
-        "high": 100 * difference.high,
-        "sd": 100 * difference.sd,
-        "p": paired_p(ours, theirs),
-        "p_holm": NAN,
-        "seconds": np.median([f.seconds for f in fits] or [NAN]),
-        "parameters": parameter_count(model),
-        "multiply_adds": multiply_adds(model, (1, size, size)),
-        "verdict": _broken(broken) if broken else "baseline" if not baseline else "",
-    }
-
-
-def _broken(outcomes: Sequence[Outcome]) -> str:
-    return "diverged" if any(isinstance(outcome, Diverged) for outcome in outcomes) else "failed"
 
 
 def _verdict(said: str, difference: float, p: float) -> str:

@@ -43,8 +43,10 @@ def report_a(
     stride: int = 1,
     padding: int = 0,
     width: float = 1.0,
+    linear_width: float = 1.0,
     pooling: str = "max",
     separable: bool = False,
+    second_conv: bool = True,
     extra_conv: bool = False,
     residual: bool = False,
     extra_linear: bool = False,
@@ -63,11 +65,13 @@ def report_a(
         stride: of the first convolution.
         padding: of the first convolution.
         width: multiplies the 10 and 20 channels and the 128 and 64 hidden units, rounded.
+        linear_width: multiplies the 128 and 64 hidden units alone, rounded.
         pooling: "max", "average", or "stride" for a 2×2 convolution of stride 2 in the pool's
             place (Springenberg et al. 2015, arXiv:1412.6806; here without a ReLU before it).
         separable: the second convolution as a 5×5 one on each channel by itself, then a 1×1 one
             across channels (Howard et al. 2017, arXiv:1704.04861; here with nothing in between).
-        extra_conv: one more convolution, 3×3 and padded, after the second stage.
+        second_conv: whether there is a second stage of convolution, pooling and ReLU.
+        extra_conv: one more convolution, 3×3 and padded, after the last stage.
         residual: a ``Residual`` block before the linear layers.
         extra_linear: one more linear layer after the second, of the same width.
         batch_norm: normalise after every convolution, those of the residual block included, but
@@ -83,21 +87,29 @@ def report_a(
 
     Raises:
         ValueError: if the image is used up before the linear layers, or for a value that is no
-            kind of pooling, no probability below 1 or no positive width.
+            kind of pooling, no probability below 1 or no positive width, or for a separable second
+            convolution where there is no second one.
     """
-    if not 0 < width < math.inf:
-        raise ValueError(f"width: expected a number above 0, found {width!r}")
+    for name, factor in (("width", width), ("linear_width", linear_width)):
+        if not 0 < factor < math.inf:
+            raise ValueError(f"{name}: expected a number above 0, found {factor!r}")
+    if separable and not second_conv:
+        raise ValueError(
+            "separable changes the second convolution, which second_conv=False leaves out"
+        )
     for name, p in (("dropout2d", dropout2d), ("dropout1", dropout1), ("dropout2", dropout2)):
         if not 0 <= p < 1:
             raise ValueError(f"{name}: expected a probability in [0, 1), found {p!r}")
     first = output_size(IMAGE_SIZE, kernel_size, padding, stride) // 2
-    if first < 6:
+    if first < (6 if second_conv else 1):
         raise ValueError(
             "expected a map of at least 6×6 for the second 5×5 convolution and its pooling, found "
             f"{first}×{first} after kernel_size={kernel_size}, stride={stride}, padding={padding}"
         )
-    second = output_size(first, 5) // 2
-    c1, c2, h1, h2 = (max(1, round(width * size)) for size in (10, 20, 128, 64))
+    last = output_size(first, 5) // 2 if second_conv else first
+    c1, c2 = (max(1, round(width * size)) for size in (10, 20))
+    h1, h2 = (max(1, round(width * linear_width * size)) for size in (128, 64))
+    c_last = c2 if second_conv else c1
     return _layers(
         conv1=nn.Conv2d(1, c1, kernel_size, stride, padding),
         norm1=nn.BatchNorm2d(c1) if batch_norm else None,
@@ -105,18 +117,18 @@ def report_a(
         relu1=nn.ReLU(),
         dropout2d_1=nn.Dropout2d(dropout2d) if dropout2d else None,
         depthwise2=nn.Conv2d(c1, c1, 5, groups=c1) if separable else None,
-        conv2=nn.Conv2d(c1, c2, 1 if separable else 5),
-        norm2=nn.BatchNorm2d(c2) if batch_norm else None,
-        pool2=_pool(pooling, c2),
-        relu2=nn.ReLU(),
-        dropout2d_2=nn.Dropout2d(dropout2d) if dropout2d else None,
-        conv2b=nn.Conv2d(c2, c2, 3, padding=1) if extra_conv else None,
-        norm2b=nn.BatchNorm2d(c2) if extra_conv and batch_norm else None,
+        conv2=nn.Conv2d(c1, c2, 1 if separable else 5) if second_conv else None,
+        norm2=nn.BatchNorm2d(c2) if second_conv and batch_norm else None,
+        pool2=_pool(pooling, c2) if second_conv else None,
+        relu2=nn.ReLU() if second_conv else None,
+        dropout2d_2=nn.Dropout2d(dropout2d) if second_conv and dropout2d else None,
+        conv2b=nn.Conv2d(c_last, c_last, 3, padding=1) if extra_conv else None,
+        norm2b=nn.BatchNorm2d(c_last) if extra_conv and batch_norm else None,
         relu2b=nn.ReLU() if extra_conv else None,
         dropout2d_2b=nn.Dropout2d(dropout2d) if extra_conv and dropout2d else None,
-        residual=Residual(c2, batch_norm) if residual else None,
+        residual=Residual(c_last, batch_norm) if residual else None,
         flatten=nn.Flatten(),
-        linear1=nn.Linear(c2 * second * second, h1),
+        linear1=nn.Linear(c_last * last * last, h1),
         relu3=nn.ReLU(),
         dropout1=nn.Dropout(dropout1) if dropout1 else None,
         linear2=nn.Linear(h1, h2),

@@ -16,12 +16,11 @@ import pandas as pd
 
 from mnist_lab.data import Digits
 from mnist_lab.evaluation import paired_difference
-from mnist_lab.experiments import by_seed, mean_or_nothing, validation_accuracies
+from mnist_lab.experiments import by_seed, mean_or_nothing, training_row
 from mnist_lab.recipes import FAST, STRONG, Recipe
 from mnist_lab.shapes import multiply_adds
 from mnist_lab.splits import Split, stratified_split
 from mnist_lab.store import Store
-from mnist_lab.sweeps import Outcome
 from mnist_lab.transforms import Augmentation
 
 TABLE = Path(__file__).with_name("search.csv")
@@ -120,24 +119,26 @@ def search(
     wanted = [trial.recipe.seeds(seeds or trial.seeds) for trial in trials]
     outcomes = iter(store.sweep(chain(*wanted), digits, split=split, jobs=jobs, echo=echo))
     by_trial = [list(islice(outcomes, len(recipes))) for recipes in wanted]
-    of_base = {t.base.name: o for t, o in zip(trials, by_trial, strict=True) if t.recipe == t.base}
+    tables = [
+        pd.DataFrame([training_row(r.seed, o, digits) for r, o in zip(recipes, tried, strict=True)])
+        for recipes, tried in zip(wanted, by_trial, strict=True)
+    ]
+    bases = {
+        t.base.name: part for t, part in zip(trials, tables, strict=True) if t.recipe == t.base
+    }
     return pd.DataFrame(
-        [
-            _row(trial, outcome, of_base[trial.base.name])
-            for trial, outcome in zip(trials, by_trial, strict=True)
-        ]
+        [_row(t, part, bases[t.base.name]) for t, part in zip(trials, tables, strict=True)]
     )
 
 
-def _row(trial: Trial, outcomes: list[Outcome], base: list[Outcome]) -> dict[str, object]:
-    reached = list(validation_accuracies(outcomes).values())
-    mean = mean_or_nothing(reached)
-    ours, theirs = by_seed(outcomes, base)
+def _row(trial: Trial, part: pd.DataFrame, base: pd.DataFrame) -> dict[str, object]:
+    mean = mean_or_nothing(part["validation"].dropna())
+    ours, theirs = by_seed(part, base)
     difference = paired_difference(ours, theirs) if ours else mean_or_nothing([])
     return {
         "recipe": trial.base.name,
         "change": trial.change,
-        "seeds": len(reached),
+        "seeds": mean.count,
         "accuracy": mean.mean,
         "low": mean.low,
         "high": mean.high,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mnist_lab as lab
@@ -29,8 +30,13 @@ def experiment(few_digits, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def table(experiment):
-    return experiments.compare_ideas(experiment, TRIED, TINY, long_epochs=3, baseline_seeds=3)
+def trainings(experiment):
+    return experiments.train_ideas(experiment, TRIED, TINY, long_epochs=3, baseline_seeds=3)
+
+
+@pytest.fixture(scope="module")
+def table(trainings):
+    return experiments.compare(trainings)
 
 
 def accuracies(experiment, recipe, seeds=2):
@@ -103,7 +109,8 @@ def test_baselines_stand_first_with_their_own_number_of_seeds(table):
 
 
 def test_one_baseline_is_enough_where_none_is_longer(experiment):
-    table = experiments.compare_ideas(experiment, ideas.choose(["L1 1e-2"]), TINY)
+    table = experiments.train_ideas(experiment, ideas.choose(["L1 1e-2"]), TINY)
+    table = experiments.compare(table)
     assert table["name"].tolist() == ["baseline", "L1 1e-2"]
 
 
@@ -137,42 +144,60 @@ def test_responses_have_each_value_and_the_baseline_of_its_length(table):
     assert curves.loc[("L1 penalty (λ)", 0.01), "accuracy"] == by_name["L1 1e-2"]
 
 
-def test_the_best_of_each_family_that_helps_is_combined(table):
-    judged = table.assign(verdict="no difference seen").set_index("name")
-    judged.loc[["lr 0.1", "lr 0.2", "50 % of the images", "Adam, lr 0.001"], "verdict"] = "helps"
-    judged.loc[["lr 0.1", "lr 0.2", "50 % of the images", "Adam, lr 0.001"], "difference"] = [
-        1,
-        2,
-        3,
-        0.5,
-    ]
-    names, recipe = experiments.combined(TRIED, judged.reset_index(), TINY)
-    assert names == ["50 % of the images", "lr 0.2"]  # Adam comes with a learning rate of its own
-    assert (recipe.lr, recipe.train_fraction, recipe.optimiser) == (0.2, 0.5, "sgd")
+def test_comparison_of_trainings_read_back_from_a_file_is_the_same(trainings, table, tmp_path):
+    trainings.to_csv(tmp_path / "trainings.csv", index=False)
+    again = experiments.compare(pd.read_csv(tmp_path / "trainings.csv"))
+    pd.testing.assert_frame_equal(again.fillna({"asked": ""}), table)
+
+
+def judged(table, differences):
+    """The table, with these differences for these ideas, which help."""
+    table = table.assign(verdict="no difference seen", difference=-1.0).set_index("name")
+    table.loc[list(differences), "verdict"] = "helps"
+    table.loc[list(differences), "difference"] = list(differences.values())
+    return table.reset_index()
+
+
+def test_leading_ideas_have_the_largest_differences_one_of_a_family(table):
+    better = {"lr 0.1": 1, "lr 0.2": 2, "50 % of the images": 3, "L1 1e-3": 0.5}
+    first = experiments.leading(TRIED, judged(table, better), 3)
+    assert [idea.name for idea in first] == ["50 % of the images", "lr 0.2", "L1 1e-3"]
     tunable = [idea for idea in TRIED if idea.family != "training images"]
-    names, _ = experiments.combined(tunable, judged.reset_index(), TINY)
-    assert names == ["lr 0.2"]
-    assert experiments.combined(TRIED, table.assign(verdict="hurts"), TINY) == ([], TINY)
+    assert [i.name for i in experiments.leading(tunable, judged(table, better), 1)] == ["lr 0.2"]
+    assert "far too high" not in [i.name for i in experiments.leading(TRIED, table, 99)]
+
+
+def test_the_best_of_each_family_that_helps_is_combined(table):
+    better = {"lr 0.1": 1, "lr 0.2": 2, "50 % of the images": 3, "Adam, lr 0.001": 0.5}
+    names, idea = experiments.combined(TRIED, judged(table, better))
+    assert names == ["50 % of the images", "lr 0.2"]  # Adam comes with a learning rate of its own
+    recipe = idea.applied_to(TINY)
+    assert (recipe.lr, recipe.train_fraction, recipe.optimiser) == (0.2, 0.5, "sgd")
+    names, nothing = experiments.combined(TRIED, table.assign(verdict="hurts"))
+    assert names == [] and not nothing.changes
 
 
 def test_forward_selection_adds_what_gains_most_until_nothing_gains(experiment):
     few = ideas.choose(["lr 0.2", "momentum 0.9, lr 0.014", "Adam, lr 0.001", "batch 512"])
-    steps, recipe = experiments.forward_selection(experiment, few, TINY, most=3)
-    reached = {idea.name: np.mean(accuracies(experiment, idea.applied_to(TINY))) for idea in few}
+    rows, idea = experiments.forward_selection(experiment, few, TINY, most=3)
+    steps = experiments.selection_steps(rows)
+    reached = {one.name: np.mean(accuracies(experiment, one.applied_to(TINY))) for one in few}
     base = np.mean(accuracies(experiment, TINY))
     assert steps["validation"][0] == pytest.approx(base)
     best = max(reached, key=lambda name: reached[name])
     assert reached[best] > base and steps["added"][1] == best
     assert (steps["validation"].diff()[1:] > 0).all()
+    assert steps["gain"][1:].tolist() == pytest.approx(steps["validation"].diff()[1:].tolist())
     assert steps["candidates"][1] == len(few)
-    last = accuracies(experiment, recipe)
+    last = accuracies(experiment, idea.applied_to(TINY))
     assert np.mean(last) == pytest.approx(steps["validation"].iloc[-1])
 
 
 def test_forward_selection_stops_where_nothing_gains(experiment):
-    steps, recipe = experiments.forward_selection(experiment, [HOT], TINY)
-    assert steps["added"].tolist() == ["baseline"]
-    assert recipe == TINY
+    rows, idea = experiments.forward_selection(experiment, [HOT], TINY)
+    assert experiments.selection_steps(rows)["added"].tolist() == ["baseline"]
+    assert rows["name"].unique().tolist() == ["baseline", "far too high"]
+    assert not idea.changes
 
 
 def test_p_value_is_scipys_and_none_for_samples_that_say_nothing():

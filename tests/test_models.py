@@ -233,6 +233,27 @@ def test_trace_shapes_reads_in_order_with_every_layer_an_option_adds():
     assert shapes["linear2b"] == (1, 64)
 
 
+def test_report_a_without_its_second_convolution():
+    model = models.report_a(second_conv=False, batch_norm=True, residual=True, dropout2d=0.1)
+    names = [name for name, _ in lab.trace_shapes(model)]
+    assert " ".join(names) == (
+        "input conv1 norm1 pool1 relu1 dropout2d_1 residual "
+        "flatten linear1 relu3 linear2 relu4 linear3"
+    )
+    assert dict(lab.trace_shapes(model))["flatten"] == (1, 10 * 12 * 12)
+    with pytest.raises(ValueError, match="second convolution, which second_conv=False leaves out"):
+        models.report_a(second_conv=False, separable=True)
+
+
+def test_linear_width_changes_the_linear_layers_alone():
+    model = models.report_a(linear_width=0.5)
+    shapes = dict(lab.trace_shapes(model))
+    assert shapes["conv2"] == (1, 20, 8, 8)
+    assert (shapes["linear1"], shapes["linear2"], shapes["linear3"]) == ((1, 64), (1, 32), (1, 10))
+    with pytest.raises(ValueError, match="linear_width: expected a number above 0"):
+        models.report_a(linear_width=0)
+
+
 def test_report_a_draws_its_weights_in_the_order_of_its_layers():
     torch.manual_seed(3)
     written_out = nn.Sequential(

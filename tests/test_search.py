@@ -1,6 +1,7 @@
 """The search that chose the fast recipes: what it holds out, what it reports, what is on record."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -83,7 +84,8 @@ def test_the_record_is_of_the_trials_of_this_course():
         (trial.base.name, trial.change) for trial in search.TRIALS
     }
     assert (record["seeds"] >= 2).all()
-    again = {(t.base.name, t.change): search._row(t, [], []) for t in search.TRIALS}
+    none = pd.DataFrame(columns=["seed", "validation"])
+    again = {(t.base.name, t.change): search._row(t, none, none) for t in search.TRIALS}
     rows = [again[key] for key in zip(record["recipe"], record["change"], strict=True)]
     np.testing.assert_allclose(record["cost"], [row["cost"] for row in rows], atol=1e-6)
     assert record["settings"].tolist() == [row["settings"] for row in rows]
