@@ -1,6 +1,6 @@
 """What the notebooks of the course share. Start with ``import mnist_lab as lab``."""
 
-from mnist_lab import calibration, experiments, figures, ideas, loops, models, shifts
+from mnist_lab import calibration, experiments, figures, ideas, loops, models, predictions, shifts
 from mnist_lab.data import Digits, Images, load_digits
 from mnist_lab.evaluation import (
     McNemar,
@@ -91,6 +91,7 @@ __all__ = [
     "per_class_table",
     "pick_device",
     "predict",
+    "predictions",
     "prepare",
     "probabilities",
     "random_split",

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,10 @@ from mnist_lab.errors import LabError
 from mnist_lab.parameters import PROFILES
 from mnist_lab.pipeline import CourseFailed, render_again, run_course
 
+if TYPE_CHECKING:
+    from mnist_lab.recompute import Check
+
+MOST_PROBLEMS = 5
 DATASETS = ("auto", "mnist", "uci-digits")  # data.NAMES, which takes seconds to import
 
 
@@ -61,6 +66,13 @@ def main() -> None:
     help="The report's folder.  [default: report/<dataset>-<profile>]",
 )
 @click.option(
+    "--dask",
+    "scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Scheduler of a Dask cluster that trains instead, such as tcp://127.0.0.1:8786.",
+)
+@click.option(
     "-p",
     "--parameter",
     "parameters",
@@ -75,6 +87,7 @@ def run(
     seed: int,
     jobs: int,
     out: Path | None,
+    scheduler: str,
     parameters: tuple[tuple[str, str], ...],
 ) -> None:
     """Run the five notebooks in order and make the report."""
@@ -86,6 +99,7 @@ def run(
             jobs,
             out,
             dict(parameters),
+            scheduler=scheduler,
             echo=click.echo,
             progress=sys.stderr.isatty(),
         )
@@ -238,6 +252,48 @@ def report(folder: Path) -> None:
     with _plain_errors():
         render_again(folder)
         _say_where(folder)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--retrain",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Also train N of its ideas again, chosen at random: minutes each.",
+)
+def verify(folder: Path, retrain: int) -> None:
+    """Check the finished run in DIR against itself.
+
+    Scores, intervals and tests are computed again from the stored predictions and trainings, the
+    digest of every file is compared with the manifest, and the page's words with the numbers. The
+    exit status is 0 only if everything holds.
+    """
+    with _plain_errors():
+        from mnist_lab import verify as verification
+
+        checks = verification.verify(folder)
+        for check in checks:
+            _say_check(check)
+        if retrain:
+            again = verification.retrain(folder, retrain, echo=click.echo)
+            for check in again:
+                _say_check(check)
+            checks += again
+        differing = sum(bool(check.problems) for check in checks)
+        if differing:
+            click.echo(f"{differing} of {len(checks)} checks do not hold.")
+            sys.exit(1)
+        click.echo(f"All {len(checks)} checks hold.")
+
+
+def _say_check(check: Check) -> None:
+    click.echo(f"{'DIFFERS' if check.problems else 'holds':<8}{check.what}")
+    for problem in check.problems[:MOST_PROBLEMS]:
+        click.echo(f"          {problem}")
+    if len(check.problems) > MOST_PROBLEMS:
+        click.echo(f"          … and {len(check.problems) - MOST_PROBLEMS} more")
 
 
 def _say_where(folder: Path) -> None:

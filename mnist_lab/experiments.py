@@ -197,6 +197,37 @@ def compare(trainings: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def learning_rate_table(trainings: pd.DataFrame, baseline: float) -> pd.DataFrame:
+    """Learning rates against one of them.
+
+    Args:
+        trainings: one row each: ``lr``, ``seed``, ``validation`` and ``test`` accuracy, as shares.
+        baseline: the rate that the others are compared with.
+
+    Returns:
+        One row per rate: ``lr``; ``validation``, mean accuracy, and ``sd`` over seeds, ``test``, in
+        percent; ``difference`` from the baseline in points, paired by seed, with its 95 % interval
+        ``low`` to ``high``; ``verdict``: "better" or "worse" where that excludes zero, "cannot be
+        told apart", "baseline". NaN where nothing can be said.
+    """
+    base = trainings[trainings["lr"] == baseline]
+    rows = []
+    for lr, part in trainings.groupby("lr", sort=False):
+        mean = mean_interval((100 * part["validation"]).tolist())
+        row: dict[str, object] = {"lr": lr, "validation": mean.mean, "sd": mean.sd}
+        row["test"] = 100 * part["test"].mean()
+        if lr == baseline:
+            rows.append(row | {"difference": NAN, "low": NAN, "high": NAN, "verdict": BASELINE})
+            continue
+        ours, theirs = by_seed(part, base)
+        d = mean_interval([100 * (a - b) for a, b in zip(ours, theirs, strict=True)])
+        verdict = (
+            ("better" if d.mean > 0 else "worse") if d.excludes_zero else "cannot be told apart"
+        )
+        rows.append(row | {"difference": d.mean, "low": d.low, "high": d.high, "verdict": verdict})
+    return pd.DataFrame(rows)
+
+
 def by_seed(part: pd.DataFrame, baseline: pd.DataFrame) -> tuple[list[float], list[float]]:
     """Validation accuracies of two recipes' trainings, for the seeds with which both finished."""
     both = pd.merge(part, baseline, on="seed", suffixes=("", "_baseline"))

@@ -20,7 +20,7 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
         "01_data_exploration": {"tsne_images": 5000},
         "03_cnn_training": {
             "epochs": 15,
-            "epochs_b": 30,
+            "epochs_b": 5,
             "fraction_b": 1.0,
             "ladder_fraction": 1.0,
             "ladder_seeds": 3,
@@ -31,21 +31,24 @@ PROFILES: dict[str, dict[str, dict[str, object]]] = {
             "fraction": 1.0,
             "epochs_b": 30,
             "fraction_b": 1.0,
-            "long_recipes": True,
+            "seeds_b": 2,
+            "long_seeds": 2,
             "cv_epochs": 15,
             "cv_fraction": 1.0,
-            "cv_of_b": True,
-            "shifted_images": 10_000,
+            "cv_epochs_b": 3,
+            "shifted_images": 2000,
         },
         "05_optimization": {
-            "epochs": 5,
+            "epochs": 3,
             "seeds": 10,
             "train_fraction": 1.0,
             "whole_catalogue": True,
-            "idea_seeds": 5,
-            "long_epochs": 15,
-            "selection_steps": 5,
-            "with_accurate": True,
+            "idea_seeds": 3,
+            "long_epochs": 6,
+            "leaders": 6,
+            "fresh_seeds": 7,
+            "selection_steps": 3,
+            "accurate_seeds": 2,
         },
     },
 }
@@ -65,7 +68,13 @@ BUNDLED_DIGITS: dict[str, dict[str, object]] = {
     "05_optimization": {"epochs": 10, "train_fraction": 1.0, "long_epochs": 10},
 }
 
-_OPTIONS = {"dataset": "--dataset", "seed": "--seed", "jobs": "--jobs", "output": "--out"}
+_OPTIONS = {
+    "dataset": "--dataset",
+    "seed": "--seed",
+    "jobs": "--jobs",
+    "output": "--out",
+    "scheduler": "--dask",
+}
 _EXPECTED = {
     "int": "a whole number (int)",
     "float": "a number (float)",

@@ -24,6 +24,7 @@ from mnist_lab.errors import LabError
 from mnist_lab.parameters import notebook_parameters, papermill_path, plan_parameters
 from mnist_lab.run import provenance, write_json
 from mnist_lab.store import runs_folder
+from mnist_lab.sweeps import check_cluster
 
 NOTEBOOKS = (
     "01_data_exploration",
@@ -52,6 +53,7 @@ def run_course(
     parameters: Mapping[str, str] | None = None,
     notebooks: Path | None = None,
     names: Sequence[str] = NOTEBOOKS,
+    scheduler: str = "",
     render: Callable[[Path], object] | None = None,
     echo: Callable[[str], object] = print,
     progress: bool = False,
@@ -71,19 +73,22 @@ def run_course(
             that has it.
         notebooks: the folder that holds them; the project's by default.
         names: which notebooks, in order.
+        scheduler: address of a Dask scheduler whose workers make the sweeps' trainings.
         render: writes the report into a folder of results; ``report.render`` by default.
         echo: called with each line that tells how far the run is.
         progress: show a bar over all code cells instead of lines.
 
     Raises:
         LabError: before anything runs, for an unknown or mistyped parameter, a folder that is in
-            use or is not a report, or a dataset that cannot be had.
+            use or is not a report, a dataset that cannot be had, or a cluster that does not answer.
         CourseFailed: if a notebook fails.
     """
     notebooks = notebooks or PROJECT / "notebooks"
     known = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
     plan_parameters(known, profile, parameters or {})
 
+    if scheduler:
+        check_cluster(scheduler)
     digits = load_digits(dataset, progress=progress)
     chosen = plan_parameters(known, profile, parameters or {}, digits.name)
     destination = (out or PROJECT / "report" / f"{digits.name}-{profile}").resolve()
@@ -93,6 +98,7 @@ def run_course(
         started = datetime.now(UTC)
         working = _working_folder(f"{digits.name}-{profile}", started)
         ours = {"dataset": digits.name, "seed": seed, "jobs": jobs, "output": str(working)}
+        ours |= {"scheduler": scheduler} if scheduler else {}
         given = {
             name: {key: value for key, value in ours.items() if key in known[name]} | chosen[name]
             for name in names
@@ -116,6 +122,7 @@ def run_course(
         }
         for values in used.values():
             values.pop("output", None)
+            values.pop("scheduler", None)
         origin = provenance(
             digits,
             profile=profile,

@@ -1,20 +1,49 @@
-"""A finished run to a report: the template's text, the run's numbers, one HTML file."""
+"""A finished run to a report: the template's text and the run's numbers, as HTML and as PDF."""
 
 import json
 import math
+import re
+import string
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 import pypandoc
+import typst
+from PIL import Image
 
 from mnist_lab.data import PROJECT
 from mnist_lab.errors import LabError
 
 TEMPLATES = PROJECT / "report"
+# The PDF uses the first of these that the machine has, and leaves Chinese terms out without any.
+CHINESE_FONTS = (
+    "Noto Serif CJK SC",
+    "Noto Serif SC",
+    "Source Han Serif SC",
+    "Songti SC",
+    "SimSun",
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+)
+CHINESE = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
+HEADING = (
+    r"^(?P<level>#+) (?:(?P<number>\d+(?:\.\d+)*) |Appendix(?=:))"
+    r"[^\n{]*(?:\{[^}\n]*#(?P<id>[\w-]+)[^}\n]*\})?"
+)
+CAPTION = r"⟦\+(?P<kind>figure|table):(?P<name>\w+)⟧"
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -60,44 +89,131 @@ def headline(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def render(folder: Path) -> Path:
-    """Write ``report.html`` of the finished run in ``folder`` from the files that lie there.
+def numbered(text: str) -> str:
+    """The Markdown with figures and tables counted by chapter, and references that say the number.
 
-    The page is one file: figures and styles are embedded, formulas are MathML, and nothing is
-    loaded from the network.
+    ``⟦+figure:roc⟧`` becomes the next number of its chapter, ``⟦figure:roc⟧`` that same number,
+    before or after it. Chapters are the first-level headings that begin with a number;
+    appendices are lettered. ``⟦section:id⟧`` is the number of the heading that has this id.
+
+    Raises:
+        LabError: if a name is given twice, or referred to and not there.
+    """
+    numbers: dict[str, str] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    letters = iter(string.ascii_uppercase)
+    chapter = ""
+
+    def define(name: str, number: str) -> None:
+        if name in numbers:
+            raise LabError(f"the report's text has {name} twice")
+        numbers[name] = number
+
+    def count(match: re.Match[str]) -> str:
+        nonlocal chapter
+        if kind := match["kind"]:
+            counts[kind, chapter] += 1
+            number = f"{chapter}.{counts[kind, chapter]}".lstrip(".")
+            define(f"{kind}:{match['name']}", number)
+            return number
+        number = match["number"] or next(letters)
+        if match["level"] == "#":
+            chapter = number
+        if match["id"]:
+            define(f"section:{match['id']}", number)
+        return match[0] if match["number"] else match[0].replace("Appendix", f"Appendix {number}")
+
+    def refer(match: re.Match[str]) -> str:
+        if match[1] not in numbers:
+            raise LabError(f"the report's text refers to {match[1]}, which is not in it")
+        return numbers[match[1]]
+
+    text = re.sub(f"{HEADING}|{CAPTION}", count, text, flags=re.MULTILINE)
+    return re.sub(r"⟦(\w+:[\w-]+)⟧", refer, text)
+
+
+def render(folder: Path) -> Path:
+    """Write ``report.html`` and ``report.pdf`` of the finished run in ``folder`` from its files.
+
+    Both are made from the same Markdown. The page is one file: figures and styles are embedded,
+    formulas are MathML, and nothing is loaded from the network. The PDF is typeset by Typst.
 
     Returns:
         The path of the page.
 
     Raises:
-        LabError: if a number, table or figure that the text needs is missing, or pandoc fails.
+        LabError: if a number, table or figure that the text needs is missing, or pandoc or Typst
+            fails. The last report is then as it was.
     """
-    metrics = _read_json(folder / "metrics.json")
-    provenance = _read_json(folder / "provenance.json")
-    text = _text(folder, metrics, provenance)
+    text = _text(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as work:
-        page = Path(work) / "report.html"
-        try:
-            pypandoc.convert_text(
-                text,
-                "html5",
-                format="markdown",
-                outputfile=str(page),
-                extra_args=[
-                    "--standalone",
-                    "--embed-resources",
-                    "--mathml",
-                    "--toc",
-                    "--toc-depth=2",
-                    "--fail-if-warnings",
-                    f"--css={TEMPLATES / 'style.css'}",
-                    f"--resource-path={folder}",
-                ],
-            )
-        except (RuntimeError, OSError) as error:
-            raise LabError(f"pandoc could not make the report of {folder.name}: {error}") from error
-        page.replace(folder / "report.html")
+        html, pdf = Path(work) / "report.html", Path(work) / "report.pdf"
+        html.write_bytes(_html(text, folder).encode())
+        _write_pdf(pdf, text, folder)
+        html.replace(folder / html.name)
+        pdf.replace(folder / pdf.name)
     return folder / "report.html"
+
+
+def page(folder: Path) -> str:
+    """The HTML that ``render`` writes for the finished run in ``folder``; raises as it does."""
+    return _html(_text(folder), folder)
+
+
+def _pandoc(text: str, form: str, folder: Path, *options: str) -> str:
+    try:
+        return pypandoc.convert_text(
+            text,
+            form,
+            format="markdown+ascii_identifiers",
+            extra_args=[
+                "--standalone",
+                "--fail-if-warnings",
+                # Pipe tables wider than this many characters would get columns of equal width.
+                "--columns=10000",
+                f"--resource-path={folder}",
+                *options,
+            ],
+        )
+    except (RuntimeError, OSError) as error:
+        raise LabError(f"pandoc could not make the report of {folder.name}: {error}") from error
+
+
+def _html(text: str, folder: Path) -> str:
+    html = _pandoc(
+        re.sub(f"{CHINESE}+", r"[\g<0>]{lang=zh}", text),
+        "html5",
+        folder,
+        "--embed-resources",
+        "--mathml",
+        "--toc",
+        "--toc-depth=3",
+        "--shift-heading-level-by=1",
+        f"--template={TEMPLATES / 'template.html'}",
+        f"--css={TEMPLATES / 'style.css'}",
+    )
+    return re.sub(r"<th(?=[ >])", '<th scope="col"', html)
+
+
+def _write_pdf(target: Path, text: str, folder: Path) -> None:
+    started = datetime.fromisoformat(_read_json(folder / "provenance.json")["started"])
+    families = set(typst.Fonts().families())
+    chinese = next((font for font in CHINESE_FONTS if font in families), None)
+    if not chinese:
+        text = re.sub(rf"\s*\({CHINESE}+\)", "", text)
+    markup = _pandoc(
+        text,
+        "typst",
+        folder,
+        f"--template={TEMPLATES / 'template.typ'}",
+        *([f"--variable=chinese-font:{chinese}"] if chinese else []),
+    )
+    source = target.with_suffix(".typ")
+    source.write_bytes(markup.encode())
+    try:
+        typst.compile(source, target, root=folder, timestamp=int(started.timestamp()))
+    except (RuntimeError, OSError) as error:
+        raise LabError(f"Typst could not make the report of {folder.name}: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -110,8 +226,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _text(folder: Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    """The template filled in: Markdown."""
+def _text(folder: Path) -> str:
+    """The template filled in with the files of the run: Markdown."""
+    metrics = _read_json(folder / "metrics.json")
+    provenance = _read_json(folder / "provenance.json")
 
     def frame(name: str) -> pd.DataFrame:
         try:
@@ -121,36 +239,76 @@ def _text(folder: Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any
 
     def table(name: str, caption: str, digits: int = 4, columns: list[str] | None = None) -> str:
         chosen = frame(name)[columns] if columns else frame(name)
-        return markdown_table(chosen.rename(columns=lambda c: c.replace("_", " ")), caption, digits)
+        named = chosen.rename(columns=lambda c: c.replace("_", " "))
+        return _boxed(name, markdown_table(named, _caption("table", name, caption), digits))
+
+    def typed_table(name: str, caption: str, caller: Callable[[], str]) -> str:
+        return _boxed(name, f"{caller().strip()}\n\n: {_caption('table', name, caption)}")
 
     def has_figure(name: str) -> bool:
         return (folder / "figures" / f"{name}.png").exists()
 
+    def has_table(name: str) -> bool:
+        return (folder / "tables" / f"{name}.csv").exists()
+
     def figure(name: str, caption: str) -> str:
         if not has_figure(name):
             raise LabError(f"the run in {folder.name} has no figure {name}.png")
-        return f"![{caption}](figures/{name}.png)"
+        with Image.open(folder / "figures" / f"{name}.png") as image:
+            width, height = image.size
+        size = f"{{#figure-{name} width={width} height={height}}}"
+        return f"![{_caption('figure', name, caption)}](figures/{name}.png){size}"
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        # Jinja's own {# would swallow pandoc's {#id}.
+        comment_start_string="{##",
+        comment_end_string="##}",
     )
     environment.filters["percent"] = percent
     environment.filters["epochs"] = lambda n: "1 epoch" if n == 1 else f"{n} epochs"
     environment.filters["thousands"] = lambda value: f"{int(value):,}"
     environment.filters["signed"] = lambda value, digits=2: f"{float(value):+.{digits}f}"
     try:
-        return environment.get_template("template.md.j2").render(
+        text = environment.get_template("template.md.j2").render(
             **metrics,
             provenance=provenance,
             mnist=provenance["dataset"]["name"] == "mnist",
             table=table,
+            typed_table=typed_table,
             figure=figure,
             has_figure=has_figure,
+            has_table=has_table,
+            ref=_reference,
             rows=lambda name: frame(name).to_dict("records"),
         )
     except jinja2.UndefinedError as error:
         raise LabError(
             f"metrics.json of the run in {folder.name} lacks a number of the report: {error}"
         ) from error
+    return numbered(text)
+
+
+def _caption(kind: str, name: str, caption: str) -> str:
+    return f"**{kind.capitalize()} ⟦+{kind}:{name}⟧.** {caption}"
+
+
+def _boxed(name: str, table: str) -> str:
+    """The table in a box that scrolls where the page is too narrow, also by keyboard."""
+    box = f'#table-{name} .table-box role=region tabindex=0 aria-label="Table ⟦table:{name}⟧"'
+    return f"::: {{{box}}}\n{table}\n:::"
+
+
+def _reference(target: str, word: str | None = None) -> str:
+    """A link such as "Figure 4.2" to a figure's name, ``table:`` and its name, or ``section:id``.
+
+    ``word`` stands before the number instead of the usual one; "" leaves the number alone.
+    """
+    kind, _, name = target.rpartition(":")
+    kind = kind or "figure"
+    if word is None:
+        word = "section" if kind == "section" else kind.capitalize()
+    where = name if kind == "section" else f"{kind}-{name}"
+    return f"[{word} ⟦{kind}:{name}⟧](#{where})".replace("[ ", "[")

@@ -7,8 +7,9 @@ once per fit.
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -115,6 +116,40 @@ def on_cluster(
             loses too many workers, or a worker has several threads.
         Exception: whatever ``make`` raises; no further task is begun then.
     """
+    with _connected(scheduler) as client:
+        import distributed
+
+        parts = [digits, *{task.split for task in tasks}]
+        held = {part: client.scatter(part, broadcast=True, hash=False) for part in parts}
+        futures = [
+            client.submit(
+                _make_on_cluster, make, key, recipe, held[split], held[digits], pure=False
+            )
+            for key, recipe, split in tasks
+        ]
+        try:
+            for future in distributed.as_completed(futures, loop=client.loop):
+                yield future.result()
+        except (distributed.KilledWorker, CancelledError) as error:
+            raise LabError(
+                f"The Dask cluster at {scheduler} lost the workers that trained: {error}\n"
+                "  Finished fits are kept: look at the cluster's log, then run again."
+            ) from error
+
+
+def check_cluster(scheduler: str) -> None:
+    """Find out whether a Dask cluster can be used, before work rests on it.
+
+    Raises:
+        LabError: if Dask is not installed, or no scheduler answers there, or it has no workers.
+    """
+    with _connected(scheduler):
+        pass
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[Any]:
+    """A client of the Dask cluster, once the cluster has a worker."""
     try:
         import distributed
     except ImportError as error:
@@ -137,22 +172,7 @@ def on_cluster(
                 f"The Dask cluster at {scheduler} has no workers.\n"
                 f"  Start some: dask worker {scheduler} --nthreads 1 --nworkers 2"
             ) from error
-        parts = [digits, *{task.split for task in tasks}]
-        held = {part: client.scatter(part, broadcast=True, hash=False) for part in parts}
-        futures = [
-            client.submit(
-                _make_on_cluster, make, key, recipe, held[split], held[digits], pure=False
-            )
-            for key, recipe, split in tasks
-        ]
-        try:
-            for future in distributed.as_completed(futures, loop=client.loop):
-                yield future.result()
-        except (distributed.KilledWorker, CancelledError) as error:
-            raise LabError(
-                f"The Dask cluster at {scheduler} lost the workers that trained: {error}\n"
-                "  Finished fits are kept: look at the cluster's log, then run again."
-            ) from error
+        yield client
 
 
 def _converted(digits: Digits, convert: Callable[[Any], Any]) -> Digits:

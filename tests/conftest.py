@@ -2,14 +2,18 @@
 
 import dataclasses
 import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from mnist_lab import data, idx
+from mnist_lab import data, idx, report
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -69,3 +73,76 @@ def tiny_mnist(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("MNIST_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MNIST_LAB_DATA", raising=False)
     return folder
+
+
+MADE_UP_REPORT = """\
+---
+title: "A made-up report"
+subtitle: "Data: {{ data.title }}."
+lang: en
+keywords: [digits, "{{ data.title }}"]
+---
+
+> **A note.** The accuracy is {{ evaluation.accuracy|percent }}. See {{ ref("later") }},
+> {{ ref("table:wide") }}, {{ ref("section:second", "Section") }} and {{ ref("section:origin") }}.
+
+# Abstract (摘要) {.unnumbered}
+
+Arrows 10→20, 3↔8, B′, ≤ and `code`.
+
+# 1 First (数据预处理)
+
+## 1.1 Figures
+
+{{ figure("early", "A small figure with $x < 1$ and \\"quotes\\".") }}
+
+$$\\text{accuracy} = \\frac{TP + TN}{TP + TN + FP + FN}, \\quad \\text{precision} =
+\\frac{TP}{TP + FP}, \\quad \\text{recall} = \\frac{TP}{TP + FN}, \\quad F_1 = \\frac{2PR}{P + R}$$
+
+# 2 Second {#second}
+
+{{ figure("later", "A tall figure.") }}
+
+{{ table("wide", "Fourteen columns and a long text.") }}
+
+{{ table("long", "A hundred rows.") }}
+
+# Appendix: origin {.unnumbered #origin}
+
+{% call typed_table("typed", "A table typed by hand.") %}
+| what | value |
+|:---|:---|
+| digest | `{{ "0123456789abcdef" * 8 }}` |
+{% endcall %}
+"""
+
+
+@pytest.fixture(scope="session")
+def made_up_run(tmp_path_factory) -> Path:
+    """A folder with the files of a run that never was, and ``templates/`` for its report."""
+    folder = tmp_path_factory.mktemp("made up") / "run"
+    templates = folder.parent / "templates"
+    for name in ("figures", "tables"):
+        (folder / name).mkdir(parents=True)
+    metrics = {"data": {"title": "Nobody's digits"}, "evaluation": {"accuracy": 0.987654}}
+    origin = {"started": "2026-01-02T03:04:05+00:00", "dataset": {"name": "uci-digits"}}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps(origin), encoding="utf-8")
+    for name, size in (("early", (300, 200)), ("later", (1200, 3000))):
+        Image.new("RGB", size, "orange").save(folder / "figures" / f"{name}.png")
+    wide = pd.DataFrame({f"column_{i}": [0.123456] for i in range(13)} | {"text": ["words " * 30]})
+    wide.to_csv(folder / "tables" / "wide.csv", index=False)
+    long = pd.DataFrame({"row": range(100), "name": "x"})
+    long.to_csv(folder / "tables" / "long.csv", index=False)
+    shutil.copytree(report.TEMPLATES, templates, ignore=shutil.ignore_patterns("*-*", "*.png"))
+    (templates / "template.md.j2").write_text(MADE_UP_REPORT, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_up_report(made_up_run) -> Path:
+    """The folder of that run with its report rendered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "TEMPLATES", made_up_run.parent / "templates")
+        report.render(made_up_run)
+    return made_up_run

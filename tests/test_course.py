@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
+from browser import CHROMIUM, faults, look
 
 from mnist_lab import report
 from mnist_lab.data import PROJECT
@@ -89,7 +91,8 @@ def test_it_says_where_the_report_is_and_its_headline(course):
 def test_the_folder_holds_everything(course):
     folder = course[0]
     names = {path.name for path in folder.iterdir()}
-    assert {"report.html", "metrics.json", "provenance.json", "manifest.json"} <= names
+    assert {"report.html", "report.pdf", "metrics.json", "provenance.json"} <= names
+    assert "manifest.json" in names
     assert len(list((folder / "notebooks").glob("*.ipynb"))) == 5
     assert len(list((folder / "figures").glob("*.png"))) >= 15
     assert {"table_1.csv", "table_2.csv"} <= {p.name for p in (folder / "tables").iterdir()}
@@ -165,6 +168,28 @@ def test_formulas_are_mathml_and_links_inside_the_page_resolve(page):
     assert inside and set(inside) <= page.ids
 
 
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
+def test_a_browser_finds_no_fault_with_the_page(course):
+    text = (course[0] / "report.html").read_text(encoding="utf-8")
+    seen = look([(text, 1280), (text, 360)])
+    assert [faults(one) for one in seen] == [[], []]
+    assert seen[0]["console"] == []
+
+
+def test_both_forms_are_small_enough_to_send(course):
+    for name in ("report.html", "report.pdf"):
+        assert (course[0] / name).stat().st_size < 4_000_000
+
+
+def test_the_pdf_has_every_figure_table_and_number_of_the_page(course, page):
+    metrics = json.loads((course[0] / "metrics.json").read_text(encoding="utf-8"))
+    pages = pypdf.PdfReader(course[0] / "report.pdf").pages
+    words = " ".join(" ".join(sheet.extract_text() for sheet in pages).split())
+    captions = re.findall(r"(?:Figure|Table) [0-9A-Z]\.\d+\.", "".join(page.words))
+    assert len(captions) > 30 and all(caption in words for caption in captions)
+    assert report.percent(metrics["evaluation"]["accuracy"]) in words
+
+
 def test_headline_numbers_on_the_page_are_those_of_the_run(course, page):
     metrics = json.loads((course[0] / "metrics.json").read_text(encoding="utf-8"))
     words = "".join(page.words)
@@ -190,15 +215,17 @@ def test_rendering_again_changes_with_the_numbers_and_executes_nothing(course, t
 
 
 def test_the_command_renders_a_finished_run_again(course):
-    before = (course[0] / "report.html").read_bytes()
-    (course[0] / "report.html").unlink()
+    forms = (course[0] / "report.html", course[0] / "report.pdf")
+    before = [form.read_bytes() for form in forms]
+    for form in forms:
+        form.unlink()
     done = subprocess.run(
         [sys.executable, "-m", "mnist_lab", "report", str(course[0])],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (course[0] / "report.html").read_bytes() == before
+    assert [form.read_bytes() for form in forms] == before
 
 
 def test_the_command_says_which_data_is_found_where(tmp_path):

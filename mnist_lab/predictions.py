@@ -1,0 +1,308 @@
+"""What trained networks answered, kept in files, and the tables that are computed from it alone."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mnist_lab import calibration
+from mnist_lab.errors import LabError
+from mnist_lab.evaluation import (
+    holm,
+    mcnemar,
+    mean_interval,
+    per_class_table,
+    probabilities,
+    score,
+    wilson_interval,
+)
+from mnist_lab.models import CLASSES
+from mnist_lab.training import Fit
+
+ONE_IN_TEN_THOUSAND = 1e-4
+POSTAL_CODE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the trainings of one network answered to the test images.
+
+    Logits are rounded to 16-bit floats, as files hold them: whatever is computed from them can be
+    computed again from the file, to the last digit.
+
+    Attributes:
+        network: its name in tables.
+        seeds: int64 [S], one of each training.
+        logits: float32 [S, N, 10] for the test images.
+        labels: int64 [N].
+        validation_logits: float32 [M, 10] of the first training, for the validation images.
+        validation_labels: int64 [M].
+    """
+
+    network: str
+    seeds: Tensor
+    logits: Tensor
+    labels: Tensor
+    validation_logits: Tensor
+    validation_labels: Tensor
+
+    @property
+    def answers(self) -> Tensor:
+        """The digit with the largest logit: int64 [S, N]."""
+        return self.logits.argmax(2)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What ``Run.array`` keeps in a file and ``read_predictions`` reads back."""
+        return {
+            "network": np.array(self.network),
+            "seeds": self.seeds.numpy(),
+            "logits": self.logits.half().numpy(),
+            "labels": self.labels.numpy().astype(np.uint8),
+            "validation_logits": self.validation_logits.half().numpy(),
+            "validation_labels": self.validation_labels.numpy().astype(np.uint8),
+        }
+
+
+def keep_predictions(
+    network: str, fits: Sequence[Fit], labels: Tensor, validation_labels: Tensor
+) -> Predictions:
+    """The answers of several trainings of one network.
+
+    Raises:
+        ValueError: if there is no training.
+    """
+    if not fits:
+        raise ValueError(f"expected at least one finished training of {network}, found none")
+    return Predictions(
+        network,
+        torch.tensor([fit.recipe.seed for fit in fits]),
+        torch.stack([fit.test_logits for fit in fits]).half().float(),
+        labels,
+        fits[0].validation_logits.half().float(),
+        validation_labels,
+    )
+
+
+def read_predictions(path: Path) -> Predictions:
+    """What ``Predictions.arrays`` wrote. Nothing is unpickled.
+
+    Raises:
+        LabError: if the file cannot be read or does not hold that.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        read = Predictions(
+            str(arrays["network"]),
+            torch.from_numpy(arrays["seeds"].astype(np.int64)),
+            torch.from_numpy(arrays["logits"].astype(np.float32)),
+            torch.from_numpy(arrays["labels"].astype(np.int64)),
+            torch.from_numpy(arrays["validation_logits"].astype(np.float32)),
+            torch.from_numpy(arrays["validation_labels"].astype(np.int64)),
+        )
+    except Exception as error:  # zip, header and missing entries each have errors of their own
+        raise LabError(
+            f"{path.name} does not hold predictions: {type(error).__name__}: {error}\n"
+            "  Expected an .npz of network, seeds, logits, labels, validation_logits and "
+            "validation_labels; run the notebook that wrote it again."
+        ) from error
+    expected = (len(read.seeds), len(read.labels), CLASSES)
+    if tuple(read.logits.shape) != expected:
+        raise LabError(
+            f"{path.name} holds logits of shape {tuple(read.logits.shape)}; expected {expected}, "
+            "one for each seed, label and digit."
+        )
+    return read
+
+
+def score_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
+    """How good each network is, over its seeds.
+
+    Returns:
+        One row per network: ``network``, ``seeds``; ``accuracy``, mean over seeds, with ``sd`` and
+        the ends ``low`` and ``high`` of its t-interval; ``first seed``, the accuracy of that one
+        training, with its Wilson interval ``first low`` to ``first high``; means over seeds of
+        macro and weighted precision, recall and F1. Shares in [0, 1].
+    """
+    rows = []
+    for one in predictions:
+        every = [score(one.labels, answers) for answers in one.answers]
+        mean = mean_interval([scores.accuracy for scores in every])
+        correct = int(every[0].confusion.trace())
+        low, high = wilson_interval(correct, len(one.labels))
+        row: dict[str, object] = {
+            "network": one.network,
+            "seeds": mean.count,
+            "accuracy": mean.mean,
+            "sd": mean.sd,
+            "low": mean.low,
+            "high": mean.high,
+            "first seed": every[0].accuracy,
+            "first low": low,
+            "first high": high,
+        }
+        for how, what in itertools.product(("macro", "weighted"), ("precision", "recall", "f1")):
+            values = [getattr(scores, f"{how}_{what}") for scores in every]
+            row[f"{how} {what.replace('f1', 'F1')}"] = float(np.mean(values))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def digit_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
+    """``per_class_table`` of each network's first training, with a first column ``network``."""
+    parts = []
+    for one in predictions:
+        part = per_class_table(score(one.labels, one.answers[0]))
+        part.insert(0, "network", one.network)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def mcnemar_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
+    """McNemar's test for each pair of networks, first trainings, corrected for all pairs.
+
+    Returns:
+        One row per pair: ``first``, ``second``, ``only first right``, ``only second right``,
+        ``points`` (accuracy of the first minus that of the second, in percent points), ``p``,
+        ``p (Holm)``, ``differ`` ("yes" or "cannot tell").
+    """
+    rows = []
+    for a, b in itertools.combinations(predictions, 2):
+        test = mcnemar(a.labels, a.answers[0], b.answers[0])
+        rows.append((a.network, b.network, test.only_a, test.only_b, 100 * test.difference, test.p))
+    columns = ["first", "second", "only first right", "only second right", "points", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p (Holm)"] = holm(table["p"].tolist())
+    table["differ"] = np.where(table["p (Holm)"] < 0.05, "yes", "cannot tell")
+    return table
+
+
+def summed_confusion(predictions: Predictions) -> np.ndarray:
+    """Confusion matrix int64 [10, 10], summed over the seeds."""
+    every = (score(predictions.labels, answers).confusion for answers in predictions.answers)
+    return np.sum(list(every), axis=0)
+
+
+def calibration_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
+    """What temperature scaling changes, for the first training of each network.
+
+    Returns:
+        One row per network: ``network``, ``T`` fitted on the validation images, expected
+        calibration error ``before`` and ``after`` on the test images.
+    """
+    rows = []
+    for one in predictions:
+        T = calibration.fit_temperature(one.validation_labels, one.validation_logits)
+        before, after = (
+            calibration.expected_calibration_error(one.labels, probabilities(one.logits[0] / t))
+            for t in (1.0, T)
+        )
+        rows.append((one.network, T, before, after))
+    return pd.DataFrame(rows, columns=["network", "T", "before", "after"])
+
+
+def coverage_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
+    """What each network answers if it may decline, and how often it is wrong then.
+
+    The threshold is the lowest confidence with at most one error in 10,000 answers on the
+    validation images; the test images judge it.
+
+    Returns:
+        One row per network, for its first training: ``network``, ``answered`` (share of test
+        images), ``errors`` among them, ``error rate below`` (one-sided bound, 95 % confidence),
+        ``six-digit codes read`` (share, if digits are independent), ``codes wrong below``.
+    """
+    rows = []
+    for one in predictions:
+        held_out = probabilities(one.validation_logits)
+        chosen = calibration.coverage_at(one.validation_labels, held_out, ONE_IN_TEN_THOUSAND)
+        code = calibration.code_read_rate(
+            one.labels, probabilities(one.logits[0]), chosen.threshold, POSTAL_CODE
+        )
+        digit = code.digit
+        rows.append(
+            (
+                one.network,
+                digit.coverage,
+                digit.errors,
+                digit.error_rate_high,
+                code.read,
+                code.wrong_high,
+            )
+        )
+    columns = [
+        "network",
+        "answered",
+        "errors",
+        "error rate below",
+        "six-digit codes read",
+        "codes wrong below",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def recall_differences(plain: Predictions, changed: Predictions) -> pd.DataFrame:
+    """What a change does to the recall of each digit, means over seeds.
+
+    Returns:
+        One row per digit: ``digit``, ``as it is``, ``changed``, ``difference``.
+    """
+    recalls = {
+        name: np.mean([score(one.labels, answers).recall for answers in one.answers], axis=0)
+        for name, one in (("as it is", plain), ("changed", changed))
+    }
+    table = pd.DataFrame(recalls).rename_axis("digit").reset_index()
+    table["difference"] = table["changed"] - table["as it is"]
+    return table
+
+
+def overfitting_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """How far the validation loss rises after its least value.
+
+    Args:
+        curves: one row per epoch of each training: ``network``, ``seed``, ``epoch``,
+            ``training loss``, ``validation loss``.
+
+    Returns:
+        One row per training: ``network``, ``seed``, ``epoch`` of the least validation loss,
+        ``of epochs``, ``rise`` of the loss from there to the last epoch.
+    """
+    trainings = curves.groupby(["network", "seed"], sort=False)
+    least = curves.loc[trainings["validation loss"].idxmin()].reset_index(drop=True)
+    last = trainings.tail(1).reset_index(drop=True)
+    return least[["network", "seed", "epoch"]].assign(
+        **{"of epochs": last["epoch"], "rise": last["validation loss"] - least["validation loss"]}
+    )
+
+
+def epoch_choices(curves: pd.DataFrame) -> pd.DataFrame:
+    """The epoch that the least training loss chooses, and the one of the least validation loss.
+
+    Args:
+        curves: as ``overfitting_table`` takes them.
+
+    Returns:
+        One row per training: ``network``, ``seed``, ``epochs``, ``by training``,
+        ``by validation``; ``loses``, how far the validation loss of the first choice lies above
+        that of the second.
+    """
+    trainings = curves.groupby(["network", "seed"], sort=False)
+    ours, theirs = (
+        curves.loc[trainings[f"{images} loss"].idxmin()].reset_index(drop=True)
+        for images in ("training", "validation")
+    )
+    return pd.DataFrame(
+        {
+            "network": ours["network"],
+            "seed": ours["seed"],
+            "epochs": trainings["epoch"].max().to_numpy(),
+            "by training": ours["epoch"],
+            "by validation": theirs["epoch"],
+            "loses": ours["validation loss"] - theirs["validation loss"],
+        }
+    )
