@@ -299,7 +299,7 @@ def _say_check(check: Check) -> None:
 def _say_where(folder: Path) -> None:
     from mnist_lab.report import headline
 
-    click.echo(f"Report: {shown(folder / 'report.html')}")
+    click.echo(f"Report: {shown(folder / 'report.html')} and report.pdf beside it")
     for line in headline(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))):
         click.echo(line)
 

@@ -1,0 +1,73 @@
+"""The report's text holds no number typed by hand, but for those that are no results."""
+
+import re
+
+import pytest
+
+from mnist_lab.report import TEMPLATES
+
+# Of the assignment, of the networks' design and of the methods: no run can change them.
+DESIGN = (
+    "from 0 to 9", "[0, 1]", "256×256", "from 8×8", "divided by 255", "80/20", "the 1,797 that",
+    "convolution 1→10 with 5×5 filters (28 → 24), max-pooling (24 → 12)",
+    "convolution 10→20 (12 → 8), max-pooling (8 → 4)", "layers 320 → 128 → 64 → 10",
+    "stacks 64 of them", "arithmetic in 16 bits", "every 100th step", "the 2.3026 of",
+    "95 % interval", "95 % Wilson", "95 % t-interval", "95 % confidence", "below 0.05",
+    "±0.65", "more than 90 % confidence", "one error in 10,000", "one in 10,000", "of 10, counted",
+    "of 45 pairs", "macro F1", "0 where a denominator is 0", "beyond 1, it", "L1, L2",
+    "accuracy, precision, recall, F1 with", "chance of 80 %", "Turned by 30 degrees",
+    "floor of 1.46115", "Digit 2 has", "low recall of 2 by",
+)  # fmt: skip
+# What Report A or Report B prints, or names.
+CITED = (
+    "late 2024", "subtracts 0.5 and divides by 0.5", "Table 2", "Table 1", "Figure 3.1",
+    "Figure 3.2", "starts at 2.3061", "last loss, 1.46442", "a loss of 1.464,",
+    "losses of 1.66, 1.57, 1.49 and 1.467", "3↔8 and 0↔6. Here 3 and 8", "0 and 6 for",
+    "rates of 0.1 and 0.2 instead of 0.14", "accuracy at 0.14", "learning rate of 0.14",
+    "learning rate 0.14", "against 0.14", "Report A's F1", 'an "F1" of', "an F1 of", "ten-class F1",
+    "this run's F1", "run ten-class F1",
+)  # fmt: skip
+
+
+def prose(template: str) -> str:
+    """The template's own words: no front matter, references, expressions, formulas or code."""
+    text = template.split("---\n", 2)[2]
+    start = text.index("# References")
+    text = text[:start] + text[text.index("# Appendix", start) :]
+    captions = re.compile(r'"((?:[^"\\]|\\.){12,})"')
+    text = re.sub(
+        r"\{\{.*?\}\}|\{%.*?%\}", lambda m: "; ".join(captions.findall(m[0])), text, flags=re.S
+    )
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|\{[#.][^}]*\}", " ", text, flags=re.S)
+    text = re.sub(r"^#+ [\d.]+ |^\| \d ", " ", text, flags=re.M)
+    return re.sub(r"\s+", " ", text)
+
+
+def typed_numbers(text: str) -> list[str]:
+    """Digits that are in no phrase known above, with the words around them."""
+    for phrase in sorted((*DESIGN, *CITED), key=len, reverse=True):
+        text = text.replace(phrase, " ")
+    return [text[max(0, m.start() - 40) : m.end() + 20] for m in re.finditer(r"\d[\d.,]*", text)]
+
+
+@pytest.fixture(scope="module")
+def template() -> str:
+    return (TEMPLATES / "template.md.j2").read_text(encoding="utf-8")
+
+
+def test_no_number_is_typed_by_hand(template):
+    assert typed_numbers(prose(template)) == []
+
+
+@pytest.mark.parametrize(
+    "typed", ["The accuracy is 98.9 %.", "It took 12 seconds.", "3 ideas help."]
+)
+def test_a_number_typed_by_hand_is_found(template, typed):
+    where = "# 6 Conclusion"
+    assert typed_numbers(prose(template.replace(where, f"{typed}\n\n{where}")))
+
+
+def test_every_phrase_that_is_allowed_is_used(template):
+    text = prose(template)
+    unused = [phrase for phrase in (*DESIGN, *CITED) if phrase not in text]
+    assert unused == []
