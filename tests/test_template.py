@@ -30,7 +30,7 @@ CITED = (
 
 
 def prose(template: str) -> str:
-    """The template's own words: no front matter, references, expressions, formulas or code."""
+    """The template's own words: no front matter, citations, expressions, formulas or code."""
     text = template.split("---\n", 2)[2]
     start = text.index("# References")
     text = text[:start] + text[text.index("# Appendix", start) :]
@@ -38,6 +38,7 @@ def prose(template: str) -> str:
     text = re.sub(
         r"\{\{.*?\}\}|\{%.*?%\}", lambda m: "; ".join(captions.findall(m[0])), text, flags=re.S
     )
+    text = re.sub(r"\[[^]]*\]\(#ref-\w+\)", " ", text)
     text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|\{[#.][^}]*\}", " ", text, flags=re.S)
     text = re.sub(r"^#+ [\d.]+ |^\| \d ", " ", text, flags=re.M)
     return re.sub(r"\s+", " ", text)
