@@ -2,7 +2,7 @@
 
 Every title is passed in by whoever knows the finding. Colours are seaborn's colour-blind
 palette, its two palest ones darkened. The figures of data and training are written here, those
-of evaluation and of comparisons in rooms of their own; all are called as ``figures.name``.
+of networks, evaluation and comparisons in rooms of their own; all are called as ``figures.name``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from mnist_lab.figures_evaluation import (
     recall_by_class,
     reliability_diagram,
 )
+from mnist_lab.figures_network import filters_and_maps, loss_slice, receptive_fields
 from mnist_lab.style import (
     DIGITS,
     PALETTE,
@@ -45,12 +46,15 @@ __all__ = [
     "confusion_heatmap",
     "coverage_plot",
     "embeddings",
+    "filters_and_maps",
     "forest_plot",
     "image_grid",
     "interval_plot",
     "loss_curves",
+    "loss_slice",
     "pixel_histogram",
     "recall_by_class",
+    "receptive_fields",
     "reliability_diagram",
     "response_curves",
     "time_and_accuracy",
