@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mnist_lab.evaluation import holm, mcnemar, mean_interval, paired_difference, score
-from mnist_lab.evaluation import wilson_interval as wilson
+from mnist_lab import evaluation
 from mnist_lab.ideas import CATALOGUE
 from mnist_lab.models import CLASSES
 from mnist_lab.recipes import MNIST_MEAN, MNIST_STD
 from mnist_lab.shapes import IMAGE_SIZE, output_size, parameter_count
 from mnist_lab.transforms import prepare
+
+SIZES = range(10_000, 100_000, 1000)  # of test sets
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,15 @@ def check(exercise: str, answer: object) -> None:
 
     Args:
         exercise: notebook and exercise, such as ``"03.2"``.
-        answer: what the exercise asks for: a number, several (a list, an array, a tensor) or a
-            function. Nothing is raised: an unknown exercise, another kind of answer and a function
-            that stops with an error are told in the line that is printed.
+        answer: a number, several (a list, an array, a tensor) or a function, as it asks. Nothing
+            is raised for an unknown exercise or another answer: the printed line tells.
     """
-    known, name = exercises(), str(exercise)
+    known, name, given = exercises(), str(exercise), _numbers(answer)
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
         print(f"{name!r} has no check. Did you mean {nearest!r}? There are: {', '.join(known)}.")
         return
     asked = known[name]
-    given = _numbers(answer)
     if asked.trial and callable(answer):
         try:
             fault = asked.trial(answer)
@@ -84,8 +82,7 @@ def exercises() -> dict[str, Exercise]:
 def _numbers(answer: object) -> list[float] | None:
     """The finite numbers that an answer consists of, ``None`` where it holds anything else."""
     try:
-        values = answer.detach().cpu().double() if isinstance(answer, Tensor) else answer
-        array = np.asarray(values)
+        array = np.asarray(answer.tolist() if isinstance(answer, Tensor) else answer)
         found = array.astype(float).ravel().tolist() if array.dtype.kind in "iufO" else [math.nan]
     except Exception:  # an answer may be anything
         return None
@@ -107,10 +104,9 @@ def _compare(given: Sequence[float], asked: Exercise) -> str:
         hints = [hint for slip, hint in asked.slips.items() if math.isclose(x, slip, rel_tol=0.003)]
         if any(math.isclose(x, off, rel_tol=0.005) for off in (100 * right, right / 100)):
             hints.append("a factor of 100 is missing. Is a share asked, or percent?")
-        if abs(x - right) <= 1 and not asked.tolerance:
-            hints.append("off by one, or not a whole number.")
-        if math.isclose(x, right, rel_tol=0.05) and asked.tolerance:
-            hints.append("close, but not close enough. Keep at least three digits.")
+        if math.isclose(x, right, rel_tol=0.05, abs_tol=0 if asked.tolerance else 1):
+            digits = "Keep three digits." if asked.tolerance else "Is it off by one, or rounded?"
+            hints.append(f"close, but not close enough. {digits}")
         hint = (hints or [asked.hint])[0]
         return f"number {place}: {hint}" if len(given) > 1 else hint
     return ""
@@ -118,13 +114,11 @@ def _compare(given: Sequence[float], asked: Exercise) -> str:
 
 def _exploration() -> dict[str, Exercise]:
     megabytes = 60_000 * IMAGE_SIZE**2 / 1e6
-    binary = "that counts in MiB. Here a MB is a million bytes."
-    slips = {megabytes / 1.048576: binary, 4 * megabytes / 1.048576: binary,
-             32 * megabytes: "32 bits are not 32 bytes."}  # fmt: skip
+    mebibytes = {x * megabytes / 1.048576: "a MB here is a million bytes." for x in (1, 4)}
     moved = {-MNIST_MEAN: "what does black become?", 1 - MNIST_STD: "does the spread change?"}
     return {
         "01.1": Exercise("two numbers, MB as bytes and as 32-bit floats",
-            [megabytes, 4 * megabytes], slips, "images times pixels times bytes, in millions."),
+            [megabytes, 4 * megabytes], mebibytes, "images times pixels times bytes, in millions."),
         "01.2": Exercise("two numbers, mean and standard deviation",
             [1 - MNIST_MEAN, MNIST_STD], moved, "put 1 − x in the place of x in both formulas."),
         "01.3": Exercise("a function of images (itself, not its result)", trial=_always_black),
@@ -139,31 +133,28 @@ def _preprocessing() -> dict[str, Exercise]:
     return {
         "02.1": Exercise("one grey level", [nearest], slips, "which x makes x / 255 − μ zero?", 0),
         "02.2": Exercise("a function of a batch (itself, not its result)", trial=_restore),
-        "02.3": Exercise("a function of labels and a seed (itself, not its result)", trial=_split),
-        "02.4": Exercise("one number, how many of 100", [beyond],
+        "02.3": Exercise("one number, how many of 100", [beyond],
             {beyond / 2: "it can stray both ways.", 100 - beyond: "that many lie within."},
             "take the area of a normal distribution beyond two standard errors.", 0.1),
+        "02.4": Exercise("a function of labels and a seed (itself, not its result)", trial=_split),
     }  # fmt: skip
 
 
 def _training() -> dict[str, Exercise]:
-    widths = [output_size((output_size(28, kernel) // 2), 5) // 2 for kernel in (3, 7)]
+    inputs = [20 * (output_size(output_size(28, k) // 2, 5) // 2) ** 2 for k in (3, 7)]
     with torch.device("meta"):  # no weights are drawn
         layers = (nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16))
     convolution, norm = map(parameter_count, layers)
-    sure, target = F.one_hot(torch.tensor([0]), 26).double(), torch.tensor([0])
-    start, floor = (float(F.cross_entropy(z, target)) for z in (0 * sure, sure))
-    per_channel = "something that each channel has is missing."
+    start, floor = math.log(26), math.log(math.e + 25) - 1
     return {
-        "03.1": Exercise("two whole numbers, for kernels of 3 and of 7", [20 * w**2 for w in widths],
+        "03.1": Exercise("two whole numbers, for kernels of 3 and of 7", inputs,
             {500: "pooling leaves an odd last row out.", 16: "how many maps?", 9: "how many maps?"},
             "use the formula four times, then count the numbers in all maps.", 0),
         "03.2": Exercise("one whole number", [convolution + norm],
-            {convolution + norm - 16: per_channel, convolution: "that leaves batch norm out.",
-             convolution - 16: per_channel}, "weights, biases, then two numbers a channel.", 0),
+            {convolution + norm - 16: "something that each channel has once is missing.",
+             convolution: "that leaves batch norm out."}, "weights, biases, two a channel.", 0),
         "03.3": Exercise("two losses, untrained and lowest", [start, floor],
-            {math.log10(26): "take the natural logarithm.", math.log(10): "here are 26 classes.",
-             floor + 1: "the logit of the right letter is 1, not 0.",
+            {math.log10(26): "take the natural logarithm.", floor + 1: "the right logit is 1.",
              math.log(math.e + 9) - 1: "here are 25 wrong classes."}, "write −log p out.", 0.002),
         "03.4": Exercise("one whole number", [sum(range(1, 11))],
             {10: "that is with zero_grad.", sum(range(10)): "the first step takes one gradient.",
@@ -172,46 +163,43 @@ def _training() -> dict[str, Exercise]:
 
 
 def _evaluation() -> dict[str, Exercise]:
-    ones = score(torch.tensor([1] * 9 + [0]), torch.ones(10, dtype=torch.long))
-    f1 = float(ones.f1[1])
-    widths = ((n, np.ptp(wilson(round(0.99 * n), n))) for n in range(1000, 100_000, 1000))
-    needed = next(n for n, width in widths if width <= 0.002)
+    ones = evaluation.score(torch.tensor([1] * 9 + [0]), torch.ones(10, dtype=torch.long))
+    widths = {n: np.ptp(evaluation.wilson_interval(99 * n // 100, n)) for n in SIZES}
+    needed = min(n for n, width in widths.items() if width <= 0.002)
     y, a = torch.zeros(20, dtype=torch.long), (torch.arange(20) >= 15).long()
-    p = mcnemar(y, a, 1 - a).p
-    inexact = "that is the chi-square approximation, not the exact test."
+    p = evaluation.mcnemar(y, a, 1 - a).p
     return {
         "04.1": Exercise("two shares, accuracy and macro F1", [ones.accuracy, ones.macro_f1],
-            {f1: "that is F1 of the digit 1 alone.", f1 / 2: "the mean goes over all ten digits."},
+            {ones.f1[1]: "that is F1 of digit 1 alone.", ones.f1[1] / 2: "there are ten digits."},
             "F1 is 0 where no image is right; accuracy is right answers of all."),
         "04.2": Exercise("one number of images", [needed],
             {4 * needed: "±0.1 points are 0.2 from end to end."},
             "give it to wilson_interval: the half-width falls with the root of n.", 0.06),
         "04.3": Exercise("one p value", [p],
-            {p / 2: "that is one side only.", stats.chi2.sf(5, 1): inexact,
-             stats.chi2.sf(81 / 20, 1): inexact, 1.0: "leave out images that both read, or none."},
+            {p / 2: "that is one side only.", float(stats.chi2.sf(5, 1)): "that is not exact."},
             "how likely are 20 fair coins to fall 15 to 5, or worse, either way?"),
     }  # fmt: skip
 
 
 def _optimisation() -> dict[str, Exercise]:
-    ideas = len(CATALOGUE)
-    few, many = (mean_interval([-1.0, 1.0] * pairs) for pairs in (1, 5))
+    ideas, root = len(CATALOGUE), math.sqrt(5)
+    few, many = (evaluation.mean_interval([-1.0, 1.0] * pairs) for pairs in (1, 5))
     ratio = (few.high / few.sd) / (many.high / many.sd)
-    root = math.sqrt(5)
-    found = [0.012, 0.030, 0.004, 0.028, 0.2]
-    bonferroni = {5 * p: "five times each is Bonferroni's correction." for p in found}
+    found = [0.012, 0.032, 0.004, 0.028, 0.2]
+    adjusted = evaluation.holm(found).tolist()
     values, baseline = [97.3, 98.5, 96.6, 98.2, 98.4], [97.0, 98.1, 96.4, 97.7, 98.3]
-    paired = paired_difference(values, baseline)
+    paired = evaluation.paired_difference(values, baseline)
     unpaired = stats.ttest_ind(values, baseline).confidence_interval()
     halves = [(end.high - end.low) / 2 for end in (paired, unpaired)]
     return {
         "05.1": Exercise("two numbers, how many and a probability", [ideas / 20, 1 - 0.95**ideas],
-            {0.95**ideas: "that none does."}, "none of n does with a probability of 0.95 to the n."),
+            {0.95**ideas: "that none does."}, "the probability of none is 0.95 to the n."),
         "05.2": Exercise("one number, a ratio", [ratio],
             {root: "that is 1/√n alone.", ratio / root: "that is the factor t alone.",
-             1 / ratio: "divide the wide one by the narrow one."}, "half the width is t · sd / √n."),
-        "05.3": Exercise("five p values in the order of the question", holm(found).tolist(),
-            bonferroni | {0.06: "never below the value before it in sorted order."},
+             1 / ratio: "divide the wide by the narrow one."}, "half the width is t · sd / √n."),
+        "05.3": Exercise("five p values in the order of the question", adjusted,
+            {5 * found[0]: "five times each is Bonferroni's correction.",
+             2 * found[1]: "never below the value before it in sorted order."},
             "sort, multiply by 5, 4, 3, 2, 1, and put them back in their places."),
         "05.4": Exercise("two half-widths, paired and unpaired", halves,
             {2 * half: "that is the whole width." for half in halves}, "(high − low) / 2.", 0.01),
@@ -228,26 +216,20 @@ def _random_images() -> Tensor:
 def _always_black(function: Callable[..., Any]) -> str:
     black = (_random_images() == 0).numpy()
     found = np.asarray(function(_random_images()))
-    if found.shape != (IMAGE_SIZE, IMAGE_SIZE):
-        return f"expected one value for each of 28×28 pixels, found shape {found.shape}."
-    if np.array_equal(found, black.all(0)):
-        return ""
     if np.array_equal(found, ~black.all(0)):
         return "the other way round: True means black."
-    return "compare each pixel with 0, then ask of all images, not of any."
+    holds = np.array_equal(found, black.all(0))
+    return "" if holds else "compare with 0, then ask of all images: 28×28 answers."
 
 
 def _restore(function: Callable[..., Any]) -> str:
     images = _random_images()
     found = function(prepare(images, MNIST_MEAN, MNIST_STD))
-    if not isinstance(found, Tensor) or found.dtype != torch.uint8:
-        return f"expected a tensor of torch.uint8, found {getattr(found, 'dtype', _named(found))}."
-    if found.shape != images.shape:
-        return f"expected shape {tuple(images.shape)}, found {tuple(found.shape)}."
+    if not isinstance(found, Tensor) or found.dtype != torch.uint8 or found.ndim != 3:
+        return "expected a tensor of torch.uint8 without a channel axis: [images, height, width]."
     off = int((found.int() - images.int()).abs().max())
-    if off == 1:
-        return "some levels are off by one: a cast to uint8 cuts decimals off."
-    return "undo the last step first: times σ, plus μ, times 255." if off else ""
+    cut = "some levels are off by one: a cast to uint8 cuts decimals off."
+    return ("", cut)[off] if off < 2 else "undo the last step first: times σ, plus μ, times 255."
 
 
 def _split(function: Callable[..., Any]) -> str:

@@ -95,7 +95,8 @@ def train_ideas(
     Returns:
         One row per training, the baselines first: ``family``, ``name``, ``asked``, ``against``
         (name of the baseline it is compared with; "" of a baseline), ``epochs``, ``seed``;
-        ``validation`` and ``test``, accuracies as shares in [0, 1]; ``seconds`` of training;
+        ``validation``, accuracy on the validation images after the best epoch, ``last`` and
+        ``test``, on validation and test images after the last, shares in [0, 1]; ``seconds``;
         ``parameters`` and ``multiply_adds`` for an image; ``failed``: "", or "diverged" or "failed"
         where there is no accuracy.
     """
@@ -130,18 +131,26 @@ def train_ideas(
     return pd.DataFrame(rows)
 
 
-def training_row(seed: int, outcome: Outcome, digits: Digits) -> dict[str, Any]:
-    """What became of one training: ``seed`` to ``failed`` of a row of ``train_ideas``."""
+def training_row(
+    seed: int, outcome: Outcome, digits: Digits, *, best_epoch: bool = True
+) -> dict[str, Any]:
+    """What became of one training: ``seed`` to ``failed`` of a row of ``train_ideas``.
+
+    ``validation`` is that of the best epoch, as early stopping would choose it, or of the last.
+    """
     if isinstance(outcome, Fit):
+        accuracies = outcome.history.validation_accuracies
         return {
             "seed": seed,
-            "validation": outcome.history.validation_accuracies[-1],
+            "validation": max(accuracies) if best_epoch else accuracies[-1],
+            "last": accuracies[-1],
             "test": accuracy(digits.test.labels, outcome.test_logits),
             "seconds": outcome.seconds,
             "failed": "",
         }
     failed = "diverged" if isinstance(outcome, Diverged) else "failed"
-    return {"seed": seed, "validation": NAN, "test": NAN, "seconds": NAN, "failed": failed}
+    missing = dict.fromkeys(("validation", "last", "test", "seconds"), NAN)
+    return {"seed": seed, **missing, "failed": failed}
 
 
 def compare(trainings: pd.DataFrame) -> pd.DataFrame:
@@ -285,8 +294,8 @@ def forward_selection(
 
     Returns:
         One row per training: ``step`` (0 is the baseline), ``name`` of the idea that is added,
-        ``chosen`` (whether the step kept it), ``seed``, ``validation``, ``test``, ``seconds`` and
-        ``failed`` as in ``train_ideas``; and what was chosen as one idea.
+        ``chosen`` (whether the step kept it), ``seed`` to ``failed`` as in ``train_ideas``; and
+        what was chosen as one idea.
     """
     current, changes = baseline.but(name=BASELINE), dict[str, Any]()
     rows: list[dict[str, Any]] = []

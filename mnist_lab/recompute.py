@@ -297,7 +297,7 @@ def check_learning_rates(run: FinishedRun, numbers: Numbers) -> Iterator[Check]:
     trainings = run.table("learning_rate_trainings")
     expected = experiments.learning_rate_table(trainings, REPORT_A.lr)
     yield same_table(run, "learning_rates", expected, tolerance=1e-4)
-    base = trainings.loc[trainings["lr"] == REPORT_A.lr, "validation"]
+    base = trainings.loc[trainings["lr"] == REPORT_A.lr, "last"]
     told = expected["verdict"].isin(["better", "worse"])
     best = expected["lr"].to_numpy()[int(expected["validation"].to_numpy().argmax())]
     numbers.expect(
@@ -309,6 +309,8 @@ def check_learning_rates(run: FinishedRun, numbers: Numbers) -> Iterator[Check]:
         told_apart=int(told.sum()),
         best=f"lr {best:g}",
     )
+    steps = run.table("last_batch")
+    numbers.expect("optimization", worst_fall=(steps["before"] - steps["after"]).max())
 
 
 def check_ideas(run: FinishedRun, numbers: Numbers) -> Iterator[Check]:

@@ -120,7 +120,12 @@ def search(
     outcomes = iter(store.sweep(chain(*wanted), digits, split=split, jobs=jobs, echo=echo))
     by_trial = [list(islice(outcomes, len(recipes))) for recipes in wanted]
     tables = [
-        pd.DataFrame([training_row(r.seed, o, digits) for r, o in zip(recipes, tried, strict=True)])
+        pd.DataFrame(
+            [
+                training_row(r.seed, o, digits, best_epoch=False)
+                for r, o in zip(recipes, tried, strict=True)
+            ]
+        )
         for recipes, tried in zip(wanted, by_trial, strict=True)
     ]
     bases = {
