@@ -1,6 +1,7 @@
 """What the notebooks of the course share. Start with ``import mnist_lab as lab``."""
 
 from mnist_lab import calibration, experiments, figures, ideas, loops, models, predictions, shifts
+from mnist_lab.checks import check
 from mnist_lab.data import Digits, Images, load_digits
 from mnist_lab.evaluation import (
     McNemar,
@@ -64,6 +65,7 @@ __all__ = [
     "accuracy",
     "augment",
     "calibration",
+    "check",
     "counts_per_class",
     "epoch_order",
     "exact_duplicates",

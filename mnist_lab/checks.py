@@ -101,12 +101,12 @@ def _compare(given: Sequence[float], asked: Exercise) -> str:
     for place, (x, right) in enumerate(zip(given, asked.numbers, strict=True), 1):
         if math.isclose(x, right, rel_tol=asked.tolerance):
             continue
-        hints = [hint for slip, hint in asked.slips.items() if math.isclose(x, slip, rel_tol=0.003)]
+        near = asked.tolerance or 0.004
+        hints = [hint for slip, hint in asked.slips.items() if math.isclose(x, slip, rel_tol=near)]
         if any(math.isclose(x, off, rel_tol=0.005) for off in (100 * right, right / 100)):
             hints.append("a factor of 100 is missing. Is a share asked, or percent?")
         if math.isclose(x, right, rel_tol=0.05, abs_tol=0 if asked.tolerance else 1):
-            digits = "Keep three digits." if asked.tolerance else "Is it off by one, or rounded?"
-            hints.append(f"close, but not close enough. {digits}")
+            hints.append("close, but not close enough. Is it rounded too much, or off by one?")
         hint = (hints or [asked.hint])[0]
         return f"number {place}: {hint}" if len(given) > 1 else hint
     return ""

@@ -76,7 +76,7 @@ WRONG = [
     ("02.3", 95.45, "within"),
     ("02.3", 2.275, "both ways"),
     ("02.4", lambda labels, seed: (range(100), range(100)), "in one only"),
-    ("02.4", lambda labels, seed: (range(560), range(560, 700)), "same seed"),
+    ("02.4", lambda labels, seed: (range(560), range(560, 700)), "each class"),
     ("02.4", lambda labels, seed: my_split(labels, seed)[::-1], "training places first"),
     ("02.4", lambda labels, seed: my_split(labels, torch.seed()), "same seed"),
     ("02.4", lambda labels, seed: my_split(labels, 0), "another seed"),
@@ -95,7 +95,7 @@ WRONG = [
     ("04.3", 0.0207, "one side"),
     ("04.3", 0.0253, "not exact"),
     ("05.1", [3.6, 0.0249], "none does"),
-    ("05.1", [3.6, 0.95], "three digits"),
+    ("05.1", [3.6, 0.95], "rounded"),
     ("05.2", 2.236, "alone"),
     ("05.2", 0.0796, "wide by the narrow"),
     ("05.3", [0.06, 0.16, 0.02, 0.14, 1.0], "Bonferroni"),
@@ -125,12 +125,13 @@ def test_every_exercise_has_a_wrong_answer_here():
 
 
 @pytest.mark.parametrize("name", KNOWN)
-@pytest.mark.parametrize("answer", MALFORMED, ids=lambda answer: type(answer).__name__)
-def test_another_kind_of_answer_is_told_what_is_expected(name, answer, capsys):
-    lab.check(name, answer)
+def test_another_kind_of_answer_is_told_what_is_expected(name, capsys):
+    for answer in MALFORMED:
+        lab.check(name, answer)
     said = capsys.readouterr()
-    assert said.out.startswith(f"{name}: expected {KNOWN[name].expects}; found ")
-    assert said.out.count("\n") == 1 and said.err == ""
+    lines = said.out.splitlines()
+    assert len(lines) == len(MALFORMED) and said.err == ""
+    assert all(line.startswith(f"{name}: expected {KNOWN[name].expects}; found") for line in lines)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
