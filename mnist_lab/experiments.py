@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 
 from mnist_lab.data import Digits
-from mnist_lab.evaluation import Mean, accuracy, holm, mean_interval, paired_p
+from mnist_lab.evaluation import (
+    Mean,
+    accuracy,
+    holm,
+    mean_interval,
+    moderated_differences,
+    paired_p,
+)
 from mnist_lab.ideas import LONG, Idea
 from mnist_lab.models import network_options
 from mnist_lab.recipes import Recipe
@@ -153,28 +160,45 @@ def training_row(
     return {"seed": seed, **missing, "failed": failed}
 
 
-def compare(trainings: pd.DataFrame) -> pd.DataFrame:
+def compare(trainings: pd.DataFrame, *, moderated: bool = False) -> pd.DataFrame:
     """Each idea against its baseline, from the rows of ``train_ideas``.
+
+    Args:
+        trainings: what ``train_ideas`` gives.
+        moderated: whether intervals and p values are those of
+            ``evaluation.moderated_differences``, for many ideas with few seeds each, or of a
+            t-test of each idea by itself.
 
     Returns:
         One row per idea, baselines first. ``family``, ``name``, ``asked``, ``epochs``, ``seeds``
         that finished; ``validation`` with the ends ``validation_low`` and ``validation_high`` of
         its t-interval, and ``test``: mean accuracies, shares in [0, 1]. ``difference``, ``low``,
         ``high``: from the baseline, in points of validation accuracy, paired by the seeds that
-        both have, with the 95 % t-interval, and ``sd``, their standard deviation; ``p`` of the
-        paired t-test and ``p_holm``, corrected for all rows; ``seconds`` of a training (median),
+        both have, with the 95 % t-interval, and ``sd``, their standard deviation; ``p`` that
+        there is none, and ``p_holm``, corrected for all rows; ``seconds`` of a training (median),
         ``parameters``, ``multiply_adds``; ``verdict``: "helps" or "hurts" where ``p_holm`` is below
         0.05, "too few seeds" where a difference cannot be tested, "no difference seen", "diverged"
         or "failed" where a training did, "baseline". NaN where nothing can be said.
     """
     groups = {str(name): part for name, part in trainings.groupby("name", sort=False)}
+    against = {
+        name: part["against"].iloc[0] if isinstance(part["against"].iloc[0], str) else ""
+        for name, part in groups.items()
+    }
+    pairs = [
+        by_seed(part, groups[against[name]]) if against[name] else ([], [])
+        for name, part in groups.items()
+    ]
+    differences = [[100 * (a - b) for a, b in zip(*both, strict=True)] for both in pairs]
+    if moderated:
+        means, p_values = moderated_differences(differences)
+    else:
+        means = [mean_or_nothing(values) for values in differences]
+        p_values = [paired_p(*both) for both in pairs]
     rows = []
-    for name, part in groups.items():
+    for (name, part), difference, p in zip(groups.items(), means, p_values, strict=True):
         first, done = part.iloc[0], part.dropna(subset=["validation"])
-        against = str(first["against"]) if isinstance(first["against"], str) else ""
-        ours, theirs = by_seed(part, groups[against]) if against else ([], [])
         validation = mean_or_nothing(done["validation"])
-        difference = mean_or_nothing([100 * (a - b) for a, b in zip(ours, theirs, strict=True)])
         failed = [why for why in part["failed"] if isinstance(why, str) and why]
         rows.append(
             {
@@ -191,12 +215,12 @@ def compare(trainings: pd.DataFrame) -> pd.DataFrame:
                 "low": difference.low,
                 "high": difference.high,
                 "sd": difference.sd,
-                "p": paired_p(ours, theirs),
+                "p": p,
                 "p_holm": NAN,
                 "seconds": done["seconds"].median(),
                 "parameters": first["parameters"],
                 "multiply_adds": first["multiply_adds"],
-                "verdict": min(failed) if failed else "" if against else BASELINE,
+                "verdict": min(failed) if failed else "" if against[name] else BASELINE,
             }
         )
     table = pd.DataFrame(rows)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +148,33 @@ def made_up_report(made_up_run) -> Path:
         patch.setattr(report, "TEMPLATES", made_up_run.parent / "templates")
         report.render(made_up_run)
     return made_up_run
+
+
+SHORT = {
+    "epochs": "1",
+    "epochs_b": "1",
+    "epochs_fast": "2",
+    "cv_epochs": "1",
+    "seeds": "2",
+    "shifted_images": "50",
+    "tsne_images": "150",
+}
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a finished run, and what the command printed."""
+    home = tmp_path_factory.mktemp("course")
+    out = home / "uci-digits-student"
+    command = [sys.executable, "-m", "mnist_lab", "run", "--dataset", "uci-digits"]
+    short = [word for name, value in SHORT.items() for word in ("-p", name, value)]
+    done = subprocess.run(
+        [*command, "--out", str(out), *short],
+        env={**os.environ, "MNIST_LAB_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""
+    return out, done.stdout

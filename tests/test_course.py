@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,35 +17,6 @@ from browser import CHROMIUM, faults, look
 from mnist_lab import report
 from mnist_lab.data import PROJECT
 from mnist_lab.errors import LabError
-
-SHORT = {
-    "epochs": "1",
-    "epochs_b": "1",
-    "epochs_fast": "2",
-    "cv_epochs": "1",
-    "seeds": "2",
-    "shifted_images": "50",
-    "tsne_images": "150",
-}
-
-
-@pytest.fixture(scope="module")
-def course(tmp_path_factory) -> tuple[Path, str]:
-    """The folder of a finished run, and what the command printed."""
-    home = tmp_path_factory.mktemp("course")
-    out = home / "uci-digits-student"
-    command = [sys.executable, "-m", "mnist_lab", "run", "--dataset", "uci-digits"]
-    short = [word for name, value in SHORT.items() for word in ("-p", name, value)]
-    done = subprocess.run(
-        [*command, "--out", str(out), *short],
-        env={**os.environ, "MNIST_LAB_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1"},
-        cwd=home,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr == ""
-    return out, done.stdout
 
 
 class Page(HTMLParser):
@@ -141,7 +111,7 @@ def test_provenance_says_what_was_run(course):
 def test_nothing_claims_sixty_thousand_images(course, page):
     words = "".join(page.words)
     assert "These are not MNIST" in words and "1,497 training" in words
-    assert "60,000" not in words and "60000" not in words
+    assert not re.search(r"(?<![\d.])60,?000\b", words)
     for path in (course[0] / "notebooks").glob("*.ipynb"):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             for output in cell.get("outputs", []):

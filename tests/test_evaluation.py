@@ -380,3 +380,55 @@ def test_the_pareto_front_is_what_no_other_beats_in_both():
     seconds, accuracies = [5, 1, 2, 2, 9, 1], [0.9, 0.5, 0.8, 0.7, 0.9, 0.4]
     assert lab.pareto_front(seconds, accuracies).tolist() == [True, True, True, False, False, False]
     assert lab.pareto_front([], []).tolist() == []
+
+
+def drawn_differences(count=4000, pairs=3, extra=4.0, usual=0.01, mean=0.0, seed=0):
+    """Comparisons whose variances follow the model of the moderated t-test."""
+    rng = np.random.default_rng(seed)
+    variances = usual * extra / rng.chisquare(extra, count)
+    return rng.normal(mean, np.sqrt(variances)[:, None], (count, pairs))
+
+
+def test_moderated_test_finds_the_usual_variance_and_how_far_others_stray():
+    differences = drawn_differences()
+    usual, extra = evaluation._usual_variance(differences.var(1, ddof=1), np.full(4000, 2.0))
+    assert usual == pytest.approx(0.01, rel=0.1) and extra == pytest.approx(4, rel=0.2)
+
+
+def test_moderated_p_values_are_uniform_where_nothing_differs():
+    _, p = lab.moderated_differences(drawn_differences().tolist())
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.01)
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_moderated_test_sees_more_than_one_t_test_each():
+    differences = drawn_differences(mean=0.2)
+    _, p = lab.moderated_differences(differences.tolist())
+    alone = stats.ttest_1samp(differences, 0, axis=1).pvalue
+    assert np.mean(np.array(p) < 0.01) > 2 * np.mean(alone < 0.01)
+
+
+def test_moderated_intervals_and_p_values_agree():
+    means, p = lab.moderated_differences(drawn_differences(count=50, mean=0.1).tolist())
+    assert {m.excludes_zero for m in means} == {True, False}
+    assert [m.excludes_zero for m in means] == [value < 0.05 for value in p]
+
+
+def test_moderated_test_pools_variances_that_stray_no_more_than_by_chance():
+    base = np.array([-0.1, 0.0, 0.1])
+    differences = [(base + shift).tolist() for shift in (0.0, 0.1, 0.2, 0.3)]
+    means, p = lab.moderated_differences(differences)
+    expected = 2 * stats.t.sf(np.array([0, 0.1, 0.2, 0.3]) / np.sqrt(0.01 / 3), 8)
+    # The centre of log variances is not the log of their mean: the usual one is above 0.01.
+    assert means[0].sd == pytest.approx(0.1)
+    assert (np.diff(p) < 0).all() and p[1] > expected[1]
+
+
+def test_moderated_test_without_enough_to_go_by_says_nothing():
+    means, p = lab.moderated_differences([[0.1, 0.2], [], [0.3], [0.1, 0.4]])
+    assert np.isnan(p).all() and [m.count for m in means] == [2, 0, 1, 2]
+    means, p = lab.moderated_differences([[0.1, 0.2], [0.1, 0.3], [0.2, 0.2], [0.3], []])
+    assert np.isfinite(p[:3]).all() and np.isnan(p[3:]).all()
+    assert np.isnan(means[3].low) and means[3].mean == 0.3
+    _, same = lab.moderated_differences([[0.1, 0.1]] * 3)
+    assert same == [1.0, 1.0, 1.0]
