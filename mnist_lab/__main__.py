@@ -281,11 +281,11 @@ def verify(folder: Path, retrain: int) -> None:
             for check in again:
                 _say_check(check)
             checks += again
-        differing = sum(bool(check.problems) for check in checks)
-        if differing:
-            click.echo(f"{differing} of {len(checks)} checks do not hold.")
-            sys.exit(1)
-        click.echo(f"All {len(checks)} checks hold.")
+    differing = sum(bool(check.problems) for check in checks)
+    if differing:
+        click.echo(f"{differing} of {len(checks)} checks do not hold.")
+        sys.exit(1)
+    click.echo(f"All {len(checks)} checks hold.")
 
 
 def _say_check(check: Check) -> None:

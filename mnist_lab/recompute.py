@@ -318,9 +318,7 @@ def check_ideas(run: FinishedRun, numbers: Numbers) -> Iterator[Check]:
     tables = {}
     for name in ("optimisation", "confirmation", "combinations"):
         trainings = run.table(f"{name.removesuffix('s')}_trainings")
-        tables[name] = experiments.compare(
-            trainings.fillna({"asked": ""}), moderated=name == "optimisation"
-        )
+        tables[name] = experiments.compare(trainings, moderated=name == "optimisation")
         yield same_table(run, name, tables[name])
     measured, confirmed = tables["optimisation"], tables["confirmation"]
     for family, part in measured.groupby("family", sort=False):

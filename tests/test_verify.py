@@ -72,9 +72,11 @@ def change_cell(folder: Path, name: str, row: int, column: str, change: float) -
     ],
 )
 def test_a_changed_cell_of_a_table_is_named(copy, name, column):
-    change_cell(copy, name, 1, column, 0.01)
-    problems = differing_tables(copy)
-    assert problems and all(p.startswith(f"tables/{name}.csv, row 2, {column}") for p in problems)
+    last = len(pd.read_csv(copy / "tables" / f"{name}.csv")) - 1
+    change_cell(copy, name, last, column, 0.01)
+    where = f"tables/{name}.csv, row {last + 1}, {column}"
+    tables = [p for p in differing_tables(copy) if not p.startswith("metrics.json")]
+    assert tables and all(problem.startswith(where) for problem in tables)
 
 
 def differing_tables(folder: Path) -> list[str]:
