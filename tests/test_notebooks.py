@@ -131,3 +131,27 @@ def test_the_stored_training_loop_and_fit_agree():
 def test_running_it_again_gives_what_it_stores(path, shared_runs, mnist_is_here):
     done = compare(path, shared_runs, strict=mnist_is_here)
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_two_fifths_of_all_cells_are_compared():
+    cells = [cell for path in PATHS for cell in code_cells(path)]
+    ignored = [cell for cell in cells if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert len(ignored) <= 0.6 * len(cells)
+
+
+def test_a_number_changed_in_a_stored_output_is_noticed(tmp_path):
+    notebook = nbformat.read(PATHS[2], as_version=4)
+    first = next(
+        cell
+        for cell in notebook.cells
+        if "nbval-check-output" in cell.metadata.get("tags", []) and cell.outputs
+    )
+    (output,) = first.outputs
+    assert "260 parameters" in output["text"]
+    output["text"] = output["text"].replace("260 parameters", "261 parameters")
+    place = notebook.cells.index(first)
+    notebook.cells = [c for c in notebook.cells[: place + 1] if c.cell_type == "code"]
+    changed = tmp_path / "changed.ipynb"
+    nbformat.write(notebook, changed)
+    done = compare(changed, tmp_path, strict=False)
+    assert done.returncode == 1 and "261 parameters" in done.stdout
