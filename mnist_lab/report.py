@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import string
 import tempfile
@@ -171,7 +172,6 @@ def _pandoc(text: str, form: str, folder: Path, *options: str) -> str:
                 "--fail-if-warnings",
                 # Pipe tables wider than this many characters would get columns of equal width.
                 "--columns=10000",
-                f"--resource-path={folder}",
                 *options,
             ],
         )
@@ -180,19 +180,31 @@ def _pandoc(text: str, form: str, folder: Path, *options: str) -> str:
 
 
 def _html(text: str, folder: Path) -> str:
-    html = _pandoc(
-        re.sub(f"{CHINESE}+", r"[\g<0>]{lang=zh}", text),
-        "html5",
-        folder,
-        "--embed-resources",
-        "--mathml",
-        "--toc",
-        "--toc-depth=3",
-        "--shift-heading-level-by=1",
-        f"--template={TEMPLATES / 'template.html'}",
-        f"--css={TEMPLATES / 'style.css'}",
-    )
+    with tempfile.TemporaryDirectory() as smaller:
+        _shrink_figures(folder, Path(smaller))
+        html = _pandoc(
+            re.sub(f"{CHINESE}+", r"[\g<0>]{lang=zh}", text),
+            "html5",
+            folder,
+            f"--resource-path={smaller}{os.pathsep}{folder}",
+            "--embed-resources",
+            "--mathml",
+            "--toc",
+            "--toc-depth=3",
+            "--shift-heading-level-by=1",
+            f"--template={TEMPLATES / 'template.html'}",
+            f"--css={TEMPLATES / 'style.css'}",
+        )
     return re.sub(r"<th(?=[ >])", '<th scope="col"', html)
+
+
+def _shrink_figures(folder: Path, target: Path) -> None:
+    """Copies of the figures in 256 colours, a third of the size, for the page to hold."""
+    (target / "figures").mkdir()
+    for figure in sorted((folder / "figures").glob("*.png")):
+        with Image.open(figure) as image:
+            few = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+        few.save(target / "figures" / figure.name, compress_level=9)
 
 
 def _write_pdf(target: Path, text: str, folder: Path) -> None:
@@ -205,6 +217,7 @@ def _write_pdf(target: Path, text: str, folder: Path) -> None:
         text,
         "typst",
         folder,
+        f"--resource-path={folder}",
         f"--template={TEMPLATES / 'template.typ'}",
         *([f"--variable=chinese-font:{chinese}"] if chinese else []),
     )
