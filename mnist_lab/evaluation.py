@@ -1,7 +1,7 @@
 """How good a classifier is, and how sure that is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,6 +180,12 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
     return Mean(mean, sd, mean - half, mean + half, int(sample.size))
 
 
+def mean_or_nothing(values: Iterable[float]) -> Mean:
+    """``mean_interval``, NaN in all its numbers where there are no values."""
+    listed = list(values)
+    return mean_interval(listed) if listed else Mean(math.nan, math.nan, math.nan, math.nan, 0)
+
+
 def paired_difference(
     values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95
 ) -> Mean:
@@ -222,18 +228,19 @@ def moderated_differences(
 
     Args:
         differences: the paired differences of each comparison. Those with fewer than two pairs
-            get NaN, as do all if fewer than three have two.
+            get NaN, as do all if fewer than three have two, or most have no spread at all.
         confidence: of the intervals.
 
     Returns:
         For each comparison its mean with the standard deviation as seen and the moderated
         interval, and the two-sided p value that the mean is zero.
     """
-    nothing = Mean(math.nan, math.nan, math.nan, math.nan, 0)
-    means = [mean_interval(d) if len(d) else nothing for d in differences]
+    means = [mean_or_nothing(d) for d in differences]
     usable = [m for m in means if m.count > 1]
-    if len(usable) < 3:
-        return means, [math.nan] * len(means)
+    # Where most accuracies are too coarse to differ between seeds, no variance is usual.
+    if len(usable) < 3 or np.median([m.sd for m in usable]) == 0:
+        unknown = [Mean(m.mean, m.sd, math.nan, math.nan, m.count) for m in means]
+        return unknown, [math.nan] * len(means)
     df = np.array([m.count - 1 for m in usable], dtype=float)
     usual, extra = _usual_variance(np.array([m.sd**2 for m in usable]), df)
     moderated, p_values = [], []
@@ -252,7 +259,7 @@ def moderated_differences(
         half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
         low, high = mean.mean - half, mean.mean + half
         moderated.append(Mean(mean.mean, mean.sd, low, high, mean.count))
-        p_values.append(float(2 * stats.t.sf(abs(mean.mean) / error, degrees)) if error else 1.0)
+        p_values.append(float(2 * stats.t.sf(abs(mean.mean) / error, degrees)))
     return moderated, p_values
 
 
@@ -262,10 +269,7 @@ def _usual_variance(variances: np.ndarray, df: np.ndarray) -> tuple[float, float
     Matches mean and variance of the log variances to those of a scaled F-distribution (Smyth 2004,
     section 6.2). The second number is infinite where they stray no more than chance has it.
     """
-    typical = float(np.median(variances))
-    if typical == 0:
-        return 0.0, math.inf
-    logs = np.log(np.maximum(variances, 1e-5 * typical))
+    logs = np.log(np.maximum(variances, 1e-5 * np.median(variances)))
     centred = logs - special.digamma(df / 2) + np.log(df / 2)
     stray = float(centred.var(ddof=1) - special.polygamma(1, df / 2).mean())
     if stray <= 0:

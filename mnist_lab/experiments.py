@@ -5,7 +5,7 @@ The test images choose nothing here. Their accuracy is reported beside the choic
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -15,10 +15,10 @@ import pandas as pd
 
 from mnist_lab.data import Digits
 from mnist_lab.evaluation import (
-    Mean,
     accuracy,
     holm,
     mean_interval,
+    mean_or_nothing,
     moderated_differences,
     paired_p,
 )
@@ -266,12 +266,6 @@ def by_seed(part: pd.DataFrame, baseline: pd.DataFrame) -> tuple[list[float], li
     both = pd.merge(part, baseline, on="seed", suffixes=("", "_baseline"))
     both = both.dropna(subset=["validation", "validation_baseline"])
     return both["validation"].tolist(), both["validation_baseline"].tolist()
-
-
-def mean_or_nothing(values: Iterable[float]) -> Mean:
-    """``mean_interval``, NaN in all its numbers where there are no values."""
-    listed = list(values)
-    return mean_interval(listed) if listed else Mean(NAN, NAN, NAN, NAN, 0)
 
 
 def leading(ideas: Sequence[Idea], table: pd.DataFrame, count: int) -> list[Idea]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from mnist_lab.data import Digits
-from mnist_lab.evaluation import paired_difference
-from mnist_lab.experiments import by_seed, mean_or_nothing, training_row
+from mnist_lab.evaluation import mean_or_nothing, paired_difference
+from mnist_lab.experiments import by_seed, training_row
 from mnist_lab.recipes import FAST, STRONG, Recipe
 from mnist_lab.shapes import multiply_adds
 from mnist_lab.splits import Split, stratified_split

@@ -430,5 +430,5 @@ def test_moderated_test_without_enough_to_go_by_says_nothing():
     means, p = lab.moderated_differences([[0.1, 0.2], [0.1, 0.3], [0.2, 0.2], [0.3], []])
     assert np.isfinite(p[:3]).all() and np.isnan(p[3:]).all()
     assert np.isnan(means[3].low) and means[3].mean == 0.3
-    _, same = lab.moderated_differences([[0.1, 0.1]] * 3)
-    assert same == [1.0, 1.0, 1.0]
+    means, same = lab.moderated_differences([[0.1, 0.1]] * 2 + [[0.1, 0.3]])
+    assert np.isnan(same).all() and np.isnan([m.low for m in means]).all()

@@ -1,6 +1,5 @@
 """The five notebooks: their shape, and what they store against what they compute."""
 
-import ast
 import os
 import re
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from rules import assert_annotated_literals
 
 import mnist_lab as lab
 from mnist_lab.data import PROJECT
@@ -62,12 +62,7 @@ def test_nothing_in_the_file_names_a_place_on_a_machine(path):
 def test_one_parameters_cell_of_annotated_literals_each_with_a_comment(path):
     tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
-    for line in tagged[0].source.splitlines():
-        (statement,) = ast.parse(line).body
-        assert isinstance(statement, ast.AnnAssign), line
-        assert isinstance(statement.annotation, ast.Name | ast.Subscript), line
-        ast.literal_eval(statement.value)
-        assert "  # " in line and line.count("=") == 1 and "|" not in line, line
+    assert_annotated_literals(tagged[0].source)
 
 
 @each_notebook
