@@ -183,6 +183,21 @@ FIGURES: list[tuple[Callable[..., Figure], tuple, dict]] = [
     (figures.time_and_accuracy, (SPEEDS,), {}),
     (figures.time_and_accuracy, (SPEEDS,), {"error": True, "front": True}),
     (figures.time_and_accuracy, (SPEEDS,), {"error": True, "path": True}),
+    (figures.receptive_fields, (IMAGES[0], {"conv1": 5, "pool1": 6, "conv2": 14}), {}),
+    (
+        figures.filters_and_maps,
+        (
+            torch.from_numpy(RNG.normal(size=(6, 5, 5))),
+            IMAGES[0],
+            {"conv1": torch.rand(6, 24, 24), "conv2": torch.rand(16, 8, 8)},
+        ),
+        {},
+    ),
+    (
+        figures.loss_slice,
+        ((-0.5, 0.0, 1.0, 1.5), {"training": (2.4, 2.3, 0.1, 0.4), "test": (2.4, 2.3, 0.2, 0.5)}),
+        {},
+    ),
 ]
 
 
