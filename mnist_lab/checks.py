@@ -152,7 +152,7 @@ def _training() -> dict[str, Exercise]:
             "use the formula four times, then count the numbers in all maps.", 0),
         "03.2": Exercise("one whole number", [convolution + norm],
             {convolution + norm - 16: "something that each channel has once is missing.",
-             convolution: "that leaves batch norm out."}, "weights, biases, two a channel.", 0),
+             convolution: "that leaves batch norm out."}, "count what each output channel has.", 0),
         "03.3": Exercise("two losses, untrained and lowest", [start, floor],
             {math.log10(26): "take the natural logarithm.", floor + 1: "the right logit is 1.",
              math.log(math.e + 9) - 1: "here are 25 wrong classes."}, "write −log p out.", 0.002),
@@ -193,7 +193,7 @@ def _optimisation() -> dict[str, Exercise]:
     halves = [(end.high - end.low) / 2 for end in (paired, unpaired)]
     return {
         "05.1": Exercise("two numbers, how many and a probability", [ideas / 20, 1 - 0.95**ideas],
-            {0.95**ideas: "that none does."}, "the probability of none is 0.95 to the n."),
+            {0.95**ideas: "that none does."}, "what does one test say, and what all of them?"),
         "05.2": Exercise("one number, a ratio", [ratio],
             {root: "that is 1/√n alone.", ratio / root: "that is the factor t alone.",
              1 / ratio: "divide the wide by the narrow one."}, "half the width is t · sd / √n."),

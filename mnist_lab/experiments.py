@@ -172,13 +172,15 @@ def compare(trainings: pd.DataFrame, *, moderated: bool = False) -> pd.DataFrame
     Returns:
         One row per idea, baselines first. ``family``, ``name``, ``asked``, ``epochs``, ``seeds``
         that finished; ``validation`` with the ends ``validation_low`` and ``validation_high`` of
-        its t-interval, and ``test``: mean accuracies, shares in [0, 1]. ``difference``, ``low``,
-        ``high``: from the baseline, in points of validation accuracy, paired by the seeds that
-        both have, with the 95 % t-interval, and ``sd``, their standard deviation; ``p`` that
-        there is none, and ``p_holm``, corrected for all rows; ``seconds`` of a training (median),
-        ``parameters``, ``multiply_adds``; ``verdict``: "helps" or "hurts" where ``p_holm`` is below
-        0.05, "too few seeds" where a difference cannot be tested, "no difference seen", "diverged"
-        or "failed" where a training did, "baseline". NaN where nothing can be said.
+        its t-interval, ``beside``, that of the baseline with the same seeds, ``last`` with
+        ``last_sd`` over seeds, and ``test``: mean accuracies, shares in [0, 1]. ``difference``,
+        ``low``, ``high``: from the baseline, in points of validation accuracy, paired by the seeds
+        that both have, with the 95 % t-interval, and ``sd``, their standard deviation; ``p`` that
+        there is none, and ``p_holm``, corrected for all rows; ``seconds`` of the shortest training
+        (what else the machine does can only add), ``parameters``, ``multiply_adds``; ``verdict``:
+        "helps" or "hurts" where ``p_holm`` is below 0.05, "too few seeds" where a difference cannot
+        be tested, "no difference seen", "diverged" or "failed" where a training did, "baseline".
+        NaN where nothing can be said.
     """
     groups = {str(name): part for name, part in trainings.groupby("name", sort=False)}
     against = {
@@ -196,7 +198,9 @@ def compare(trainings: pd.DataFrame, *, moderated: bool = False) -> pd.DataFrame
         means = [mean_or_nothing(values) for values in differences]
         p_values = [paired_p(*both) for both in pairs]
     rows = []
-    for (name, part), difference, p in zip(groups.items(), means, p_values, strict=True):
+    for (name, part), pair, difference, p in zip(
+        groups.items(), pairs, means, p_values, strict=True
+    ):
         first, done = part.iloc[0], part.dropna(subset=["validation"])
         validation = mean_or_nothing(done["validation"])
         failed = [why for why in part["failed"] if isinstance(why, str) and why]
@@ -210,6 +214,9 @@ def compare(trainings: pd.DataFrame, *, moderated: bool = False) -> pd.DataFrame
                 "validation": validation.mean,
                 "validation_low": validation.low,
                 "validation_high": validation.high,
+                "beside": float(np.mean(pair[1])) if pair[1] else NAN,
+                "last": done["last"].mean(),
+                "last_sd": done["last"].std(),
                 "test": done["test"].mean(),
                 "difference": difference.mean,
                 "low": difference.low,
@@ -217,7 +224,7 @@ def compare(trainings: pd.DataFrame, *, moderated: bool = False) -> pd.DataFrame
                 "sd": difference.sd,
                 "p": p,
                 "p_holm": NAN,
-                "seconds": done["seconds"].median(),
+                "seconds": done["seconds"].min(),
                 "parameters": first["parameters"],
                 "multiply_adds": first["multiply_adds"],
                 "verdict": min(failed) if failed else "" if against[name] else BASELINE,

@@ -165,7 +165,7 @@ def embeddings(points: Mapping[str, np.ndarray], labels: Tensor, *, title: str) 
                 linewidths=0.2,
             )
         axes.set(xticks=[], yticks=[], title=method)
-        axes.set(xlabel="first component (no unit)", ylabel="second component (no unit)")
+        axes.set(xlabel="first coordinate (no unit)", ylabel="second coordinate (no unit)")
     return figure
 
 

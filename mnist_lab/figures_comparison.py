@@ -229,7 +229,7 @@ def time_and_accuracy(
             zorder=layer,
         )
     if path:
-        axes.plot(shown["seconds"], shown["accuracy"], color="0.75", linewidth=1, zorder=1)
+        axes.plot(shown["seconds"], shown["accuracy"], color="0.8", linewidth=1.5, zorder=1)
     if front:
         edge = shown[best].sort_values("seconds")
         axes.plot(

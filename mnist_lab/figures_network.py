@@ -21,7 +21,7 @@ def receptive_fields(image: Tensor, fields: Mapping[str, int], *, title: str) ->
     figure = new_figure(2.6, title)
     height, width = image.shape
     for axes, (layer, size) in zip(figure.subplots(1, len(fields)), fields.items(), strict=True):
-        axes.imshow(image.numpy(), cmap="gray_r")
+        axes.imshow(image.numpy(), cmap="gray")
         corner = ((width - size) / 2 - 0.5, (height - size) / 2 - 0.5)
         axes.add_patch(
             Rectangle(corner, size, size, fill=False, edgecolor=PALETTE[4], linewidth=2.5)
@@ -40,7 +40,7 @@ def filters_and_maps(
         filters: float [C, k, k]; weights below 0 are drawn blue, above 0 red, 0 white.
         image: uint8 [H, W].
         maps: float [C, h, w] by layer, as many channels as filters are drawn; each row has one
-            grey scale, from its least value, white, to its largest, black.
+            grey scale, from its least value, black, to its largest, white.
         title: of the figure.
     """
     count = len(filters)
@@ -55,11 +55,11 @@ def filters_and_maps(
     grid[0, 0].text(1, 0.5, "filters", ha="right", va="center", fontsize=10)
     grid[0, 0].set(xlim=(0, 1), ylim=(0, 1))
     for row, (layer, channels) in zip(grid[1:], maps.items(), strict=True):
-        row[0].imshow(image.numpy(), cmap="gray_r")
+        row[0].imshow(image.numpy(), cmap="gray")
         row[0].set_ylabel(layer, fontsize=10)
         low, high = float(channels.min()), float(channels.max())
         for axes, values in zip(row[1:], channels[:count], strict=True):
-            axes.imshow(values.numpy(), cmap="gray_r", vmin=low, vmax=high)
+            axes.imshow(values.numpy(), cmap="gray", vmin=low, vmax=high)
     return figure
 
 

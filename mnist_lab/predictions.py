@@ -1,6 +1,7 @@
 """What trained networks answered, kept in files, and the tables that are computed from it alone."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from mnist_lab import calibration
 from mnist_lab.errors import LabError
 from mnist_lab.evaluation import (
+    frequent_confusions,
     holm,
     mcnemar,
     mean_interval,
@@ -24,7 +26,7 @@ from mnist_lab.evaluation import (
 from mnist_lab.models import CLASSES
 from mnist_lab.training import Fit
 
-ONE_IN_TEN_THOUSAND = 1e-4
+ERRORS_ALLOWED = {"1 in 10,000": 1e-4, "1 in 1,000": 1e-3}
 POSTAL_CODE = 6
 
 
@@ -125,9 +127,9 @@ def score_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
 
     Returns:
         One row per network: ``network``, ``seeds``; ``accuracy``, mean over seeds, with ``sd`` and
-        the ends ``low`` and ``high`` of its t-interval; ``first seed``, the accuracy of that one
-        training, with its Wilson interval ``first low`` to ``first high``; means over seeds of
-        macro and weighted precision, recall and F1. Shares in [0, 1].
+        the ends ``low`` and ``high`` of its t-interval, cut to [0, 1]; ``first seed``, the accuracy
+        of that one training, with its Wilson interval ``first low`` to ``first high``; means over
+        seeds of macro and weighted precision, recall and F1. Shares in [0, 1].
     """
     rows = []
     for one in predictions:
@@ -140,8 +142,8 @@ def score_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
             "seeds": mean.count,
             "accuracy": mean.mean,
             "sd": mean.sd,
-            "low": mean.low,
-            "high": mean.high,
+            "low": max(0.0, mean.low) if mean.count > 1 else mean.low,
+            "high": min(1.0, mean.high) if mean.count > 1 else mean.high,
             "first seed": every[0].accuracy,
             "first low": low,
             "first high": high,
@@ -182,10 +184,38 @@ def mcnemar_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
     return table
 
 
+def low_recalls(predictions: Predictions) -> tuple[list[int], list[str]]:
+    """The digit with the lowest recall in each training, and the digits that are low in all.
+
+    A digit is low where the Wilson interval of its recall lies wholly below the mean recall of all
+    ten. In a single training one may be so by luck.
+    """
+    every = [score(predictions.labels, answers) for answers in predictions.answers]
+    tables = [per_class_table(scores) for scores in every]
+    lowest = [int(table["recall"].to_numpy().argmin()) for table in tables]
+    low = [
+        (table["recall_high"] < scores.macro_recall).to_numpy()
+        for table, scores in zip(tables, every, strict=True)
+    ]
+    return lowest, [str(digit) for digit in np.flatnonzero(np.all(low, axis=0))]
+
+
 def summed_confusion(predictions: Predictions) -> np.ndarray:
     """Confusion matrix int64 [10, 10], summed over the seeds."""
-    every = (score(predictions.labels, answers).confusion for answers in predictions.answers)
-    return np.sum(list(every), axis=0)
+    return np.sum(_confusions(predictions), axis=0)
+
+
+def confusions_by_seed(predictions: Predictions) -> pd.DataFrame:
+    """``evaluation.frequent_confusions`` over all seeds, and how many errors fall to each."""
+    every = _confusions(predictions)
+    table = frequent_confusions(np.sum(every, axis=0))
+    for seed, confusion in zip(predictions.seeds.tolist(), every, strict=True):
+        table[f"seed {seed}"] = confusion[table["true"], table["predicted"]]
+    return table
+
+
+def _confusions(predictions: Predictions) -> list[np.ndarray]:
+    return [score(predictions.labels, answers).confusion for answers in predictions.answers]
 
 
 def calibration_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
@@ -209,56 +239,52 @@ def calibration_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
 def coverage_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
     """What each network answers if it may decline, and how often it is wrong then.
 
-    The threshold is the lowest confidence with at most one error in 10,000 answers on the
+    The threshold is the lowest confidence with at most the errors allowed among the answers on the
     validation images; the test images judge it.
 
     Returns:
-        One row per network, for its first training: ``network``, ``answered`` (share of test
-        images), ``errors`` among them, ``error rate below`` (one-sided bound, 95 % confidence),
-        ``six-digit codes read`` (share, if digits are independent), ``codes wrong below``.
+        One row per network and rate in ``ERRORS_ALLOWED``, for the first training: ``network``,
+        ``errors allowed``, ``answered`` (share of test images), ``errors`` among them,
+        ``error rate below`` (one-sided bound, 95 % confidence), ``six-digit codes read`` (share,
+        if digits are independent), ``codes wrong below``. The bounds are NaN without an answer.
     """
     rows = []
-    for one in predictions:
+    for one, (name, allowed) in itertools.product(predictions, ERRORS_ALLOWED.items()):
         held_out = probabilities(one.validation_logits)
-        chosen = calibration.coverage_at(one.validation_labels, held_out, ONE_IN_TEN_THOUSAND)
+        chosen = calibration.coverage_at(one.validation_labels, held_out, allowed)
         code = calibration.code_read_rate(
             one.labels, probabilities(one.logits[0]), chosen.threshold, POSTAL_CODE
         )
-        digit = code.digit
         rows.append(
-            (
-                one.network,
-                digit.coverage,
-                digit.errors,
-                digit.error_rate_high,
-                code.read,
-                code.wrong_high,
-            )
+            {
+                "network": one.network,
+                "errors allowed": name,
+                "answered": code.digit.coverage,
+                "errors": code.digit.errors,
+                "error rate below": code.digit.error_rate_high if code.read else math.nan,
+                "six-digit codes read": code.read,
+                "codes wrong below": code.wrong_high if code.read else math.nan,
+            }
         )
-    columns = [
-        "network",
-        "answered",
-        "errors",
-        "error rate below",
-        "six-digit codes read",
-        "codes wrong below",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
 def recall_differences(plain: Predictions, changed: Predictions) -> pd.DataFrame:
-    """What a change does to the recall of each digit, means over seeds.
+    """What a change does to the recall of each digit.
 
     Returns:
-        One row per digit: ``digit``, ``as it is``, ``changed``, ``difference``.
+        One row per digit: ``digit``; ``as it is`` and ``changed``, means over seeds, and their
+        ``difference``; ``worst`` and ``best`` difference of a seed.
     """
-    recalls = {
-        name: np.mean([score(one.labels, answers).recall for answers in one.answers], axis=0)
-        for name, one in (("as it is", plain), ("changed", changed))
-    }
-    table = pd.DataFrame(recalls).rename_axis("digit").reset_index()
-    table["difference"] = table["changed"] - table["as it is"]
-    return table
+    before, after = (
+        np.array([score(one.labels, answers).recall for answers in one.answers])
+        for one in (plain, changed)
+    )
+    by_seed = after - before
+    table = pd.DataFrame({"as it is": before.mean(0), "changed": after.mean(0)})
+    table["difference"] = by_seed.mean(0)
+    table["worst"], table["best"] = by_seed.min(0), by_seed.max(0)
+    return table.rename_axis("digit").reset_index()
 
 
 def overfitting_table(curves: pd.DataFrame) -> pd.DataFrame:

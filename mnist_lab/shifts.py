@@ -196,6 +196,18 @@ def accuracy_under_shift(
     return pd.DataFrame(rows, columns=["kind", "unit", "strength", "accuracy", "low", "high"])
 
 
+def mean_over_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over the steps that change the images, one row per kind, a column per model.
+
+    Args:
+        table: rows of ``accuracy_under_shift`` with a column ``model``; the order is kept.
+    """
+    unchanged = table["kind"].map({"scaling": 1.0}).fillna(0.0)
+    changed = table[table["strength"] != unchanged]
+    means = changed.pivot_table("accuracy", "kind", "model", sort=False).reset_index()
+    return means.rename_axis(columns=None)
+
+
 def _levels(images: Tensor) -> Tensor:
     """Grey levels as a new float32 [N, 1, 28, 28], still 0 to 255, so that halves stay exact."""
     if images.dtype != torch.uint8:

@@ -122,7 +122,13 @@ def label_points(figure: Figure, axes: Axes, points: pd.DataFrame) -> None:
                 if 10 * covered + distance < least:
                     least = 10 * covered + distance
                     offset, chosen, far = corner * 72 / figure.dpi, box, distance > 10
-        leader = {"arrowstyle": "-", "color": "0.7", "shrinkA": 0, "shrinkB": 3}
+        leader = {
+            "arrowstyle": "-",
+            "color": "0.35",
+            "linestyle": ":",
+            "shrinkA": 0,
+            "shrinkB": 3,
+        }
         axes.annotate(
             name,
             point,
@@ -130,6 +136,7 @@ def label_points(figure: Figure, axes: Axes, points: pd.DataFrame) -> None:
             textcoords="offset points",
             fontsize=8.5,
             arrowprops=leader if far else None,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
         taken.append(chosen)
 
