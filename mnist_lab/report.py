@@ -7,7 +7,7 @@ import re
 import string
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ CHINESE_FONTS = (
     "WenQuanYi Micro Hei",
     "Droid Sans Fallback",
 )
+LONG_CELL = 32  # characters; text longer than this is wrapped
 CHINESE = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
 HEADING = (
     r"^(?P<level>#+) (?:(?P<number>\d+(?:\.\d+)*) |Appendix(?=:))"
@@ -52,18 +53,36 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def markdown_table(frame: pd.DataFrame, caption: str, digits: int = 4) -> str:
-    """A table in pandoc's Markdown: numbers to the right, missing values as a dash."""
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, a minus as long as the plus: "−0.12"."""
+    return f"{float(value):+.{digits}f}".replace("-", "−")
 
-    def cells(column: pd.Series) -> list[str]:
+
+def markdown_table(frame: pd.DataFrame, caption: str, digits: int | Mapping[str, int] = 4) -> str:
+    """A table in pandoc's Markdown: numbers to the right, missing values as a dash.
+
+    Args:
+        frame: its columns are the headers. Where one ends with "(%)", its shares are shown in
+            percent. Columns called "p" or "p (Holm)" hold p values, shown as at least 0.0001.
+        caption: of the table.
+        digits: after the point, for all columns or by header; 4 where none are given.
+    """
+
+    def cells(header: str, column: pd.Series) -> list[str]:
         if not pd.api.types.is_numeric_dtype(column):
             return column.fillna("–").astype(str).tolist()
+        values = 100 * column if header.endswith("(%)") else column
         whole = all(float(value).is_integer() for value in column.dropna())
-        places = 0 if whole else digits
-        return ["–" if math.isnan(value) else f"{value:,.{places}f}" for value in column]
+        wanted = digits if isinstance(digits, int) else digits.get(header, 4)
+        places = 0 if whole and not header.endswith("(%)") else wanted
+        shown = ["–" if math.isnan(value) else f"{value:,.{places}f}" for value in values]
+        if header in ("p", "p (Holm)"):
+            small = [value < 0.0001 for value in values]
+            shown = ["< 0.0001" if s else text for s, text in zip(small, shown, strict=True)]
+        return [text.replace("-", "−") for text in shown]
 
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
-    columns = [cells(frame[column]) for column in frame]
+    columns = [cells(str(column), frame[column]) for column in frame]
     lines = [
         "| " + " | ".join(map(str, frame.columns)) + " |",
         "|" + "|".join("---:" if right else ":---" for right in numeric) + "|",
@@ -72,6 +91,19 @@ def markdown_table(frame: pd.DataFrame, caption: str, digits: int = 4) -> str:
         f": {caption}",
     ]
     return "\n".join(lines)
+
+
+def enumerated(words: Sequence[object], last: str = "and") -> str:
+    """Words as a sentence lists them: "a, b and c"."""
+    *others, end = map(str, words) if words else ("none",)
+    return f"{', '.join(others)} {last} {end}" if others else end
+
+
+def count_of(count: int, total: int) -> str:
+    """How many of a total, in words where that is clearer: "none", "both", "all 4", "3"."""
+    if count == total > 1:
+        return "both" if total == 2 else f"all {total}"
+    return str(count or "none")
 
 
 def headline(metrics: Mapping[str, Any]) -> list[str]:
@@ -250,10 +282,19 @@ def _text(folder: Path) -> str:
         except FileNotFoundError as error:
             raise LabError(f"the run in {folder.name} has no table {name}.csv") from error
 
-    def table(name: str, caption: str, digits: int = 4, columns: list[str] | None = None) -> str:
-        chosen = frame(name)[columns] if columns else frame(name)
-        named = chosen.rename(columns=lambda c: c.replace("_", " "))
-        return _boxed(name, markdown_table(named, _caption("table", name, caption), digits))
+    def table(
+        name: str,
+        caption: str,
+        digits: int | Mapping[str, int] = 4,
+        columns: Sequence[str] | Mapping[str, str] = (),
+        called: str = "",
+    ) -> str:
+        headers = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+        chosen = frame(name)
+        chosen = chosen[list(headers) or list(chosen.columns)].rename(columns=dict(headers))
+        named = chosen.rename(columns=lambda header: str(header).replace("_", " "))
+        called = called or name
+        return _boxed(called, markdown_table(named, _caption("table", called, caption), digits))
 
     def typed_table(name: str, caption: str, caller: Callable[[], str]) -> str:
         return _boxed(name, f"{caller().strip()}\n\n: {_caption('table', name, caption)}")
@@ -269,7 +310,10 @@ def _text(folder: Path) -> str:
             raise LabError(f"the run in {folder.name} has no figure {name}.png")
         with Image.open(folder / "figures" / f"{name}.png") as image:
             width, height = image.size
-        size = f"{{#figure-{name} width={width} height={height}}}"
+            title = str(image.info.get("Title", ""))
+        said = f"Figure ⟦figure:{name}⟧. " + f"{title.rstrip('.')}. {caption}".lstrip(". ")
+        said = re.sub('"([^"]*)"', r"“\1”", said).replace("$", "")
+        size = f'{{#figure-{name} width={width} height={height} alt="{said}"}}'
         return f"![{_caption('figure', name, caption)}](figures/{name}.png){size}"
 
     environment = jinja2.Environment(
@@ -283,7 +327,9 @@ def _text(folder: Path) -> str:
     environment.filters["percent"] = percent
     environment.filters["epochs"] = lambda n: "1 epoch" if n == 1 else f"{n} epochs"
     environment.filters["thousands"] = lambda value: f"{int(value):,}"
-    environment.filters["signed"] = lambda value, digits=2: f"{float(value):+.{digits}f}"
+    environment.filters["signed"] = signed
+    environment.filters["enumerated"] = enumerated
+    environment.filters["count_of"] = count_of
     try:
         text = environment.get_template("template.md.j2").render(
             **metrics,
@@ -310,8 +356,10 @@ def _caption(kind: str, name: str, caption: str) -> str:
 
 def _boxed(name: str, table: str) -> str:
     """The table in a box that scrolls where the page is too narrow, also by keyboard."""
-    box = f'#table-{name} .table-box role=region tabindex=0 aria-label="Table ⟦table:{name}⟧"'
-    return f"::: {{{box}}}\n{table}\n:::"
+    cells = [cell.strip() for line in table.splitlines() for cell in line.split("|")[1:-1]]
+    short = "" if max(map(len, cells)) > LONG_CELL else ".short "
+    said = f'role=region tabindex=0 aria-label="Table ⟦table:{name}⟧"'
+    return f"::: {{#table-{name} .table-box {short}{said}}}\n{table}\n:::"
 
 
 def _reference(target: str, word: str | None = None) -> str:

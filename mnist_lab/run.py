@@ -58,7 +58,7 @@ class Run:
     folder: Path | None = None
 
     def figure(self, name: str, fig: Figure) -> None:
-        """Keep ``fig`` as ``figures/<name>.png``; equal figures give equal bytes."""
+        """Keep ``fig`` as ``figures/<name>.png`` with its title; equal figures, equal bytes."""
         _check_name(name)
         if self.folder is None:
             return
@@ -69,7 +69,7 @@ class Run:
                 dpi=150,
                 bbox_inches="tight",
                 facecolor="white",
-                metadata={"Software": None},
+                metadata={"Software": None, "Title": fig.get_suptitle()},
             )
 
     def table(self, name: str, frame: pd.DataFrame, index: bool = False) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pypdf
 import pytest
 
@@ -104,6 +105,29 @@ def test_appendices_are_lettered():
     ]
 
 
+def test_a_table_shows_percent_p_values_and_long_minus_signs():
+    frame = pd.DataFrame(
+        {"name": ["a", None], "share (%)": [0.12345, 1.0], "points": [-0.5, 2], "p": [0.2, 1e-9]}
+    )
+    rows = report.markdown_table(frame, "Any.", {"share (%)": 1, "points": 2}).splitlines()
+    assert rows[2] == "| a | 12.3 | −0.50 | 0.2000 |"
+    assert rows[3] == "| – | 100.0 | 2.00 | < 0.0001 |"
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "said"),
+    [(0, 4, "none"), (4, 4, "all 4"), (2, 2, "both"), (1, 1, "1"), (3, 4, "3"), (0, 0, "none")],
+)
+def test_a_count_is_said_in_words(count, total, said):
+    assert report.count_of(count, total) == said
+
+
+def test_words_are_listed_as_in_a_sentence():
+    assert report.enumerated([]) == "none"
+    assert report.enumerated([7]) == "7"
+    assert report.enumerated(["a", "b", 3]) == "a, b and 3"
+
+
 def test_a_reference_to_nothing_is_named():
     with pytest.raises(LabError, match="figure:nowhere"):
         numbers("⟦figure:nowhere⟧")
@@ -139,7 +163,8 @@ def test_tables_have_captions_header_cells_and_a_box_for_keyboards(page):
     ]
     assert len(page.named("th")) == 14 + 2 + 2
     assert all(a.get("scope") == "col" for a in page.named("th"))
-    boxes = [a for a in page.named("div") if a.get("class") == "table-box"]
+    boxes = [a for a in page.named("div") if "table-box" in (a.get("class") or "")]
+    assert ["short" in a["class"] for a in boxes] == [False, True, False]
     assert [a["aria-label"] for a in boxes] == ["Table 2.1", "Table 2.2", "Table A.1"]
     assert all((a["role"], a["tabindex"]) == ("region", "0") for a in boxes)
 
