@@ -36,6 +36,7 @@ from mnist_lab.style import (
     new_figure,
     open_frame,
     panels,
+    plain_log_ticks,
 )
 from mnist_lab.training import History
 
@@ -65,8 +66,8 @@ __all__ = [
 def class_counts(train: Sequence[int], test: Sequence[int], *, title: str) -> Figure:
     """Bars of the number of images of each digit: training images left, test images right."""
     figure = new_figure(3.6, title)
-    parts = ((train, "training", PALETTE[0], "white"), (test, "test", PALETTE[1], "black"))
-    for axes, (counts, name, colour, ink) in zip(figure.subplots(1, 2), parts, strict=True):
+    parts = ((train, "training", PALETTE[0]), (test, "test", PALETTE[1]))
+    for axes, (counts, name, colour) in zip(figure.subplots(1, 2), parts, strict=True):
         axes.bar(DIGITS, counts, color=colour)
         axes.axhline(
             float(np.mean(counts)),
@@ -83,7 +84,9 @@ def class_counts(train: Sequence[int], test: Sequence[int], *, title: str) -> Fi
             ylim=(0, 1.2 * max(counts)),
         )
         for digit, count in enumerate(counts):
-            axes.text(digit, 0.97 * count, f"{count:,}", ha="center", va="top", size=7, color=ink)
+            on_white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            words = {"ha": "center", "va": "bottom", "size": 7, "bbox": on_white}
+            axes.text(digit, count + 0.015 * max(counts), f"{count:,}", **words)
         axes.legend(frameon=False, loc="upper right")
         open_frame(axes)
     return figure
@@ -185,11 +188,16 @@ def class_share_difference(shares: Mapping[str, np.ndarray], *, title: str) -> F
 
 
 def loss_curves(
-    histories: Mapping[str, History], *, floor: float | None = None, title: str
+    histories: Mapping[str, History],
+    *,
+    floor: float | None = None,
+    log: bool = False,
+    title: str,
 ) -> Figure:
     """Training loss against the step number: every 100th step a thin line, epoch means thick.
 
-    ``floor`` draws a dashed line below which the loss cannot go.
+    ``floor`` draws a dashed line below which the loss cannot go; ``log`` makes the axis of the
+    loss logarithmic.
     """
     figure = new_figure(3.8, title)
     axes = figure.subplots()
@@ -200,7 +208,12 @@ def loss_curves(
         axes.hlines(history.epoch_losses, starts, ends, color=colour, linewidth=4, alpha=0.5)
     if floor is not None:
         axes.axhline(floor, color="black", linestyle="--", linewidth=1, label=f"floor {floor:.4f}")
-    axes.set(xlabel="step (one batch each)", ylabel="training loss (nats)", ylim=(0, None))
+    axes.set(xlabel="step (one batch each)", ylabel="training loss (nats)")
+    if log:
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis)
+    else:
+        axes.set_ylim(0, None)
     legend = "thin: every 100th step\nthick: mean of an epoch"
     figure.legend(frameon=False, title=legend, loc="outside right center")
     open_frame(axes)

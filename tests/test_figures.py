@@ -141,6 +141,7 @@ FIGURES: list[tuple[Callable[..., Figure], tuple, dict]] = [
         ({"A": ONE_EPOCH, "B": TWO_EPOCHS},),
         {"floor": 1.46},
     ),
+    (figures.loss_curves, ({"A": TWO_EPOCHS},), {"log": True}),
     (figures.validation_curves, ({"A": TWO_EPOCHS, "B": TWO_EPOCHS},), {}),
     (figures.validation_curves, (dict.fromkeys("ABCD", TWO_EPOCHS),), {}),
     (figures.confusion_heatmap, (CONFUSION,), {}),
