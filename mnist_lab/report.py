@@ -40,6 +40,7 @@ CHINESE_FONTS = (
     "Droid Sans Fallback",
 )
 LONG_CELL = 32  # characters; text longer than this is wrapped
+MANY_COLUMNS = 9  # tables with as many or more are set smaller
 CHINESE = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
 HEADING = (
     r"^(?P<level>#+) (?:(?P<number>\d+(?:\.\d+)*) |Appendix(?=:))"
@@ -358,8 +359,9 @@ def _boxed(name: str, table: str) -> str:
     """The table in a box that scrolls where the page is too narrow, also by keyboard."""
     cells = [cell.strip() for line in table.splitlines() for cell in line.split("|")[1:-1]]
     short = "" if max(map(len, cells)) > LONG_CELL else ".short "
+    wide = ".wide " if table.split("\n")[0].count("|") > MANY_COLUMNS else ""
     said = f'role=region tabindex=0 aria-label="Table ⟦table:{name}⟧"'
-    return f"::: {{#table-{name} .table-box {short}{said}}}\n{table}\n:::"
+    return f"::: {{#table-{name} .table-box {short}{wide}{said}}}\n{table}\n:::"
 
 
 def _reference(target: str, word: str | None = None) -> str:
