@@ -101,6 +101,20 @@ def test_the_audit_gives_evidence_and_a_verdict_on_eight_claims(course):
     assert audit["claim"].is_unique and set(audit["report"]) == {"A", "B"}
 
 
+def test_the_report_can_say_that_no_idea_helps(course, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(course[0], folder)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    none = ("helped", "hurt", "holds", "combined", "combinations_help")
+    metrics["optimization"] |= {name: [] for name in none}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    combinations = folder / "tables" / "combinations.csv"
+    pd.read_csv(combinations).head(1).to_csv(combinations, index=False)
+    text = report.page(folder)
+    assert "After correction no idea can be shown to help" in text
+    assert "there is nothing for" in text and "Shown to be better" not in text
+
+
 def test_provenance_says_what_was_run(course):
     origin = json.loads((course[0] / "provenance.json").read_text(encoding="utf-8"))
     assert origin["dataset"]["name"] == "uci-digits"
