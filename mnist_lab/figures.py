@@ -83,9 +83,9 @@ def class_counts(train: Sequence[int], test: Sequence[int], *, title: str) -> Fi
             ylabel=f"{name} images",
             ylim=(0, 1.2 * max(counts)),
         )
+        on_white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        words = {"ha": "center", "va": "bottom", "size": 7, "bbox": on_white}
         for digit, count in enumerate(counts):
-            on_white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-            words = {"ha": "center", "va": "bottom", "size": 7, "bbox": on_white}
             axes.text(digit, count + 0.015 * max(counts), f"{count:,}", **words)
         axes.legend(frameon=False, loc="upper right")
         open_frame(axes)

@@ -137,13 +137,14 @@ def score_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
         mean = mean_interval([scores.accuracy for scores in every])
         correct = int(every[0].confusion.trace())
         low, high = wilson_interval(correct, len(one.labels))
+        mean_low, mean_high = np.clip([mean.low, mean.high], 0, 1).tolist()
         row: dict[str, object] = {
             "network": one.network,
             "seeds": mean.count,
             "accuracy": mean.mean,
             "sd": mean.sd,
-            "low": max(0.0, mean.low) if mean.count > 1 else mean.low,
-            "high": min(1.0, mean.high) if mean.count > 1 else mean.high,
+            "low": mean_low,
+            "high": mean_high,
             "first seed": every[0].accuracy,
             "first low": low,
             "first high": high,
@@ -255,15 +256,16 @@ def coverage_table(predictions: Sequence[Predictions]) -> pd.DataFrame:
         code = calibration.code_read_rate(
             one.labels, probabilities(one.logits[0]), chosen.threshold, POSTAL_CODE
         )
+        digit = code.digit
         rows.append(
             {
                 "network": one.network,
                 "errors allowed": name,
-                "answered": code.digit.coverage,
-                "errors": code.digit.errors,
-                "error rate below": code.digit.error_rate_high if code.read else math.nan,
+                "answered": digit.coverage,
+                "errors": digit.errors,
+                "error rate below": digit.error_rate_high if digit.coverage else math.nan,
                 "six-digit codes read": code.read,
-                "codes wrong below": code.wrong_high if code.read else math.nan,
+                "codes wrong below": code.wrong_high if digit.coverage else math.nan,
             }
         )
     return pd.DataFrame(rows)

@@ -94,10 +94,10 @@ def markdown_table(frame: pd.DataFrame, caption: str, digits: int | Mapping[str,
     return "\n".join(lines)
 
 
-def enumerated(words: Sequence[object], last: str = "and") -> str:
-    """Words as a sentence lists them: "a, b and c"."""
+def enumerated(words: Sequence[object]) -> str:
+    """Words as a sentence lists them: "a, b and c", "none" without any."""
     *others, end = map(str, words) if words else ("none",)
-    return f"{', '.join(others)} {last} {end}" if others else end
+    return f"{', '.join(others)} and {end}" if others else end
 
 
 def count_of(count: int, total: int) -> str:
@@ -290,9 +290,11 @@ def _text(folder: Path) -> str:
         columns: Sequence[str] | Mapping[str, str] = (),
         called: str = "",
     ) -> str:
-        headers = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+        headers = dict(
+            columns if isinstance(columns, Mapping) else zip(columns, columns, strict=True)
+        )
         chosen = frame(name)
-        chosen = chosen[list(headers) or list(chosen.columns)].rename(columns=dict(headers))
+        chosen = chosen[list(headers) or list(chosen.columns)].rename(columns=headers)
         named = chosen.rename(columns=lambda header: str(header).replace("_", " "))
         called = called or name
         return _boxed(called, markdown_table(named, _caption("table", called, caption), digits))

@@ -10,6 +10,12 @@ from mnist_lab.recipes import Recipe
 from mnist_lab.shapes import parameter_count, trace_shapes
 from mnist_lab.transforms import Augmentation
 
+LAYERS: dict[type[nn.Module], str] = {
+    nn.MaxPool2d: "max-pool",
+    nn.AvgPool2d: "average pool",
+    nn.BatchNorm2d: "batch norm",
+    nn.Softmax: "softmax",
+}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
@@ -59,14 +65,8 @@ def _layers(model: nn.Module) -> list[str]:
             words.append(f"conv {layer.in_channels}→{layer.out_channels} {size}×{size}{stride}")
         elif isinstance(layer, nn.Linear):
             words.append(f"linear {layer.in_features}→{layer.out_features}")
-        elif isinstance(layer, nn.MaxPool2d):
-            words.append("max-pool")
-        elif isinstance(layer, nn.AvgPool2d):
-            words.append("average pool")
-        elif isinstance(layer, nn.BatchNorm2d):
-            words.append("batch norm")
-        elif isinstance(layer, nn.Softmax):
-            words.append("softmax")
+        elif type(layer) in LAYERS:
+            words.append(LAYERS[type(layer)])
     return words
 
 
