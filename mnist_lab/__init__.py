@@ -1,114 +1,35 @@
-"""What the notebooks of the course share. Start with ``import mnist_lab as lab``."""
+"""What the notebooks of the course share. Start with ``import mnist_lab as lab``.
 
-from mnist_lab import calibration, experiments, figures, ideas, loops, models, predictions, shifts
-from mnist_lab.checks import check
-from mnist_lab.data import Digits, Images, load_digits
-from mnist_lab.evaluation import (
-    McNemar,
-    Mean,
-    Scores,
-    accuracy,
-    counts_per_class,
-    frequent_confusions,
-    holm,
-    mcnemar,
-    mean_interval,
-    mean_or_nothing,
-    moderated_differences,
-    paired_difference,
-    paired_p,
-    pareto_front,
-    per_class_table,
-    probabilities,
-    reachable_f1,
-    repeats_needed,
-    score,
-    wilson_interval,
-)
-from mnist_lab.ideas import Idea
-from mnist_lab.recipes import ACCURATE, FAST, REPORT_A, REPORT_B, REPORT_B_CODE, STRONG, Recipe
-from mnist_lab.run import Run, open_run
-from mnist_lab.search import search_results
-from mnist_lab.shapes import multiply_adds, output_size, parameter_count, trace_shapes
-from mnist_lab.splits import (
-    Split,
-    exact_duplicates,
-    random_split,
-    stratified_folds,
-    stratified_split,
-)
-from mnist_lab.store import Store, open_store
-from mnist_lab.sweeps import Failed, finished
-from mnist_lab.training import Diverged, Fit, History, epoch_order, fit, pick_device, predict
-from mnist_lab.transforms import Augmentation, augment, normalise, prepare, to_unit_interval
+Each name is imported when it is first used: ``lab.fit`` loads PyTorch, the command line's help not.
+"""
 
-__all__ = [
-    "ACCURATE",
-    "FAST",
-    "REPORT_A",
-    "REPORT_B",
-    "REPORT_B_CODE",
-    "STRONG",
-    "Augmentation",
-    "Digits",
-    "Diverged",
-    "Failed",
-    "Fit",
-    "History",
-    "Idea",
-    "Images",
-    "McNemar",
-    "Mean",
-    "Recipe",
-    "Run",
-    "Scores",
-    "Split",
-    "Store",
-    "accuracy",
-    "augment",
-    "calibration",
-    "check",
-    "counts_per_class",
-    "epoch_order",
-    "exact_duplicates",
-    "experiments",
-    "figures",
-    "finished",
-    "fit",
-    "frequent_confusions",
-    "holm",
-    "ideas",
-    "load_digits",
-    "loops",
-    "mcnemar",
-    "mean_interval",
-    "mean_or_nothing",
-    "models",
-    "moderated_differences",
-    "multiply_adds",
-    "normalise",
-    "open_run",
-    "open_store",
-    "output_size",
-    "paired_difference",
-    "paired_p",
-    "parameter_count",
-    "pareto_front",
-    "per_class_table",
-    "pick_device",
-    "predict",
-    "predictions",
-    "prepare",
-    "probabilities",
-    "random_split",
-    "reachable_f1",
-    "repeats_needed",
-    "score",
-    "search_results",
-    "shifts",
-    "stratified_folds",
-    "stratified_split",
-    "to_unit_interval",
-    "trace_shapes",
-    "wilson_interval",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data": ["Digits", "Images", "load_digits"],
+        "splits": ["Split", "random_split", "stratified_folds", "stratified_split"],
+        "transforms": ["Augmentation", "augment", "normalise", "prepare", "to_unit_interval"],
+        "models": ["multiply_adds", "output_size", "parameter_count", "trace_shapes"],
+        "recipes": [
+            "ACCURATE", "FAST", "REPORT_A", "REPORT_B", "REPORT_B_CODE", "STRONG", "Recipe",
+        ],
+        "training": ["Diverged", "Fit", "History", "fit", "predict", "train_one_epoch"],
+        "devices": ["pick_device"],
+        "evaluation": [
+            "Scores", "accuracy", "per_class_table", "probabilities", "score", "wilson_interval",
+        ],
+        "study.statistics": [
+            "McNemar", "Mean", "holm", "mcnemar", "mean_interval", "moderated_differences",
+            "paired_difference", "paired_p", "pareto_front", "repeats_needed",
+        ],
+        "study.ideas": ["Idea"],
+        "study.predictions": ["frequent_confusions"],
+        "study.store": ["Store", "open_store"],
+        "study.sweeps": ["Failed", "finished"],
+        "course.exercises": ["check"],
+        "course.run": ["RunFolder", "open_run"],
+        "study.search": ["search_results"],
+    },
+)  # fmt: skip

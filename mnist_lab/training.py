@@ -1,31 +1,26 @@
 """The training loop: a ``Recipe`` and digits in, a ``Fit`` out."""
 
 import copy
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_lab.data import Digits, Images, load_digits
-from mnist_lab.errors import LabError
+from mnist_lab.devices import has_bfloat16, pick_device
+from mnist_lab.files import LabError
 from mnist_lab.models import CLASSES
 from mnist_lab.optimisers import initialise, make_optimiser, make_schedule, running_mean
 from mnist_lab.recipes import Recipe
 from mnist_lab.splits import Split
-from mnist_lab.transforms import (
-    Augmentation,
-    augment,
-    crop,
-    normalise,
-    prepare,
-    to_unit_interval,
-)
+from mnist_lab.transforms import augment, normalise, prepare, to_unit_interval, translated
 
 RECORD_EVERY = 100
 PREDICT_BATCH = 200
@@ -37,105 +32,64 @@ class Diverged(LabError):
 
 @dataclass(frozen=True)
 class History:
-    """What was seen while training.
-
-    Attributes:
-        steps_per_epoch: batches in an epoch.
-        steps: number of the step, from 0, at which each of ``step_losses`` was read: steps 0, 100,
-            200, … of every epoch, as Report A records them.
-        step_losses: training loss of that one batch, before its update; label smoothing and an L1
-            penalty are part of it, where the recipe has them.
-        epoch_losses: mean training loss of each epoch over its images (a smaller last batch
-            counts for less), while the weights were changing.
-        validation_losses: cross-entropy on the validation images after each epoch; empty without
-            a validation split. Only the last is averaged over shifts, where the recipe has them.
-        validation_accuracies: share of validation images recognised after each epoch.
-        epoch_seconds: time that each epoch's training took, validation not counted.
-    """
+    """What was seen while training; without a split nothing is validated."""
 
     steps_per_epoch: int
-    steps: tuple[int, ...]
-    step_losses: tuple[float, ...]
-    epoch_losses: tuple[float, ...]
-    validation_losses: tuple[float, ...]
-    validation_accuracies: tuple[float, ...]
-    epoch_seconds: tuple[float, ...]
+    steps: tuple[int, ...] = ()  # 0, 100, 200, … of each epoch, as Report A has it, counted on
+    step_losses: tuple[float, ...] = ()  # of the batch of each such step, before its update
+    epoch_losses: tuple[float, ...] = ()  # mean over the images, while the weights were changing
+    validation_losses: tuple[float, ...] = ()  # after each epoch; only the last over translations
+    validation_accuracies: tuple[float, ...] = ()
+    epoch_seconds: tuple[float, ...] = ()  # of training alone
+
+    def plus(self, **seen: Iterable[float]) -> "History":
+        """The history with what was seen since then at the end."""
+        longer = {name: (*getattr(self, name), *values) for name, values in seen.items()}
+        return History(**{**vars(self), **longer})
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One finished training.
-
-    Attributes:
-        recipe: what was asked for.
-        model: the trained network, on the CPU, in evaluation mode.
-        history: what was seen while training.
-        test_logits: float32 [number of test images, 10].
-        validation_logits: the same of the split's validation images, in its order; [0, 10]
-            without a split.
-        seconds: time spent training, pre-training included, scoring not counted.
-    """
+    """One finished training."""
 
     recipe: Recipe
-    model: nn.Sequential
+    model: nn.Sequential  # on the CPU, in evaluation mode
     history: History
-    test_logits: Tensor
-    validation_logits: Tensor
-    seconds: float
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called ``name``; "auto" is a GPU (CUDA, else Apple's MPS) when there is one.
-
-    Raises:
-        LabError: if that device is not on this machine.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise LabError(
-            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}\n"
-            '  Use device="auto" or "cpu".'
-        ) from error
-    return device
-
-
-def has_bfloat16(device: torch.device) -> bool | None:
-    """Whether the device itself computes with 16-bit bfloat16; ``None`` where PyTorch can't say.
-
-    Elsewhere PyTorch imitates it, many times slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        features = torch.cpu.get_capabilities()
-        return any(has for name, has in features.items() if "bf16" in name)
-    return None
+    test_logits: Tensor  # float32 [number of test images, 10]
+    validation_logits: Tensor  # in the split's order; [0, 10] without a split
+    seconds: float  # of training, pre-training included
 
 
 def computes_in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     """Whether the network's products are bfloat16 when the recipe is trained on the device."""
-    wanted = recipe.precision
-    return wanted == "bfloat16" or (wanted == "auto" and bool(has_bfloat16(device)))
+    automatic = recipe.precision == "auto" and bool(has_bfloat16(device))
+    return automatic or recipe.precision == "bfloat16"
 
 
-def epoch_order(count: int, shuffler: torch.Generator) -> Tensor:
-    """A random order of ``count`` images, int64 [count], drawn from ``shuffler``."""
-    return torch.randperm(count, generator=shuffler)
+def train_one_epoch(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    after_step: Callable[[list[Tensor]], None] = lambda losses: None,
+    in_bfloat16: bool = False,
+) -> Tensor:
+    """One pass over the batches of images and labels: each batch's loss before its step, [steps].
 
-
-def shifted(images: Tensor, border: int, shift: int) -> Iterator[Tensor]:
-    """The images [N, H, W] shifted by every step of up to ``shift`` pixels, then cropped."""
-    height, width = images.shape[1:]
-    padded = F.pad(images, [shift] * 4)
-    for top in range(2 * shift + 1):
-        for left in range(2 * shift + 1):
-            yield crop(padded[:, top : top + height, left : left + width], border)
+    ``loss_of`` gets logits and labels, ``after_step`` the losses so far, still on the device.
+    """
+    losses: list[Tensor] = []
+    model.train()
+    for X, y in batches:
+        with torch.autocast(X.device.type, torch.bfloat16, enabled=in_bfloat16):
+            y_hat = model(X)
+        loss = loss_of(y_hat.float(), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+        after_step(losses)
+    return torch.stack(losses)
 
 
 def predict(
@@ -143,25 +97,29 @@ def predict(
 ) -> Tensor:
     """What the network answers: float32 [N, 10] on the CPU, for uint8 images [N, 28, 28].
 
-    The model itself is left as it is: a copy in evaluation mode answers. Where the recipe shifts
-    test images, the answer is the logarithm of the mean probability over the shifts.
+    A copy of the model answers, in evaluation mode. Where the recipe translates test images, the
+    answer is the logarithm of the mean probability over the translations.
+
+    Raises:
+        TypeError: if the images are not uint8.
+        ValueError: if they are neither [N, 28, 28] nor [N, 1, 28, 28] nor one image [28, 28].
     """
-    where = pick_device(device) if isinstance(device, str) else device
+    match list(images.shape):
+        case [28, 28] | [_, 28, 28] | [_, 1, 28, 28]:
+            images = torch.as_tensor(images).reshape(-1, 28, 28)
+        case shape:
+            raise ValueError(f"expected grey images of shape [N, 28, 28], found {shape}")
+    where = pick_device(device)
     answering = copy.deepcopy(model).to(where).to(memory_format=torch.channels_last).eval()
-
-    def answer(batch: Tensor) -> Tensor:
-        views = [
-            answering(prepare(view, recipe.mean, recipe.std))
-            for view in shifted(batch.to(where), recipe.border, recipe.test_shift)
-        ]
-        if len(views) == 1:
-            return views[0]
-        logs = torch.stack([F.log_softmax(view, dim=1) for view in views])
-        return logs.logsumexp(0) - math.log(len(views))
-
+    answers = []
     with torch.inference_mode():
-        answers = [answer(batch) for batch in images.split(PREDICT_BATCH)]
-    return torch.cat(answers).cpu() if len(images) else torch.empty(0, CLASSES)
+        for batch in images.to(where).split(PREDICT_BATCH):
+            views = translated(batch, recipe.border, recipe.test_translation)
+            logits = torch.stack([answering(prepare(v, recipe.mean, recipe.std)) for v in views])
+            if len(logits) > 1:
+                logits = logits.log_softmax(2).logsumexp(0, keepdim=True) - math.log(len(logits))
+            answers.append(logits[0])
+    return torch.cat(answers).cpu()
 
 
 def fit(
@@ -174,218 +132,168 @@ def fit(
 ) -> Fit:
     """Train a network as the recipe says, then let it answer the test images once.
 
-    The same recipe, digits and split give the same result on one machine with one number of
-    threads. PyTorch's global random state on the CPU and on CUDA is left as it was.
-
-    Args:
-        recipe: what to train, and how.
-        digits: what to train on.
-        split: train on its training images and score its validation images after every epoch;
-            without it all training images are used.
-        device: "auto", "cpu", "cuda", …
-        echo: gets one line per epoch; ``None`` for silence.
+    With a ``split`` its training images are learned and its validation images scored after every
+    epoch. ``echo`` gets a line per epoch. The same recipe, digits and split give the same result on
+    one machine with one number of threads; PyTorch's global random state is left as it was.
 
     Raises:
-        Diverged: as soon as the loss is infinite or not a number (on a GPU after that epoch), or
-            if the last step leaves a network whose answers are.
-        ValueError: if the recipe learns the bundled digits first and these are they.
+        Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the answers
+            after the last step are not.
+        ValueError: if the digits are those learned first, or images and labels differ in number.
         LabError: if the device cannot be used.
     """
     where = pick_device(device)
+    for part in (digits.train, digits.test):
+        if len(part.images) != len(part.labels):
+            found = f"found {len(part.images)} images and {len(part.labels)} labels"
+            raise ValueError(f"expected one label for each image, {found}")
     if recipe.pretraining == digits.name:
         raise ValueError(
             f"{recipe.name} learns {digits.title} first, so it cannot be judged on them.\n"
             "  Use other digits, or another pretraining."
         )
+    train, validation = digits.train, None
+    if split:
+        train, validation = (_part(train, rows) for rows in (split.train, split.validation))
+    gpus = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
-    with _seeded(recipe.seed, where), torch.backends.cudnn.flags(enabled=True, **exact):
-        # The layout that convolutions and poolings work fastest on, on a CPU and on a GPU.
+    with torch.random.fork_rng(gpus), torch.backends.cudnn.flags(enabled=True, **exact):
+        # Training on the CPU starts no GPU, not even to seed it.
+        (torch.default_generator if where.type == "cpu" else torch).manual_seed(recipe.seed)
         model = recipe.build()
         initialise(model, recipe.initialisation)
+        # The layout that convolutions and poolings work fastest on, on a CPU and on a GPU.
         model = model.to(where).to(memory_format=torch.channels_last)
-        seconds = 0.0
-        if recipe.pretraining != "none":
-            seconds = _pretrain(model, recipe, digits, split, where)
-        model, history, validation_logits = _train(model, recipe, digits, split, where, echo)
+        seconds = _pretrain(model, recipe, train, where) if recipe.pretraining != "none" else 0.0
+        model, history, answers = _train(model, recipe, train, where, validation, echo)
         test_logits = predict(model, digits.test.images, recipe, where)
     if not test_logits.isfinite().all():
         raise Diverged(
             f"{recipe.name} (seed {recipe.seed}) diverged: its answers to the test images are not "
             f"finite after the last step, lr {recipe.lr}.\n  Lower the learning rate."
         )
-    return Fit(
-        recipe=recipe,
-        model=model.cpu().to(memory_format=torch.contiguous_format).eval(),
-        history=history,
-        test_logits=test_logits,
-        validation_logits=validation_logits,
-        seconds=seconds + sum(history.epoch_seconds),
-    )
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, PyTorch's random numbers start from ``seed``; after, they go on as before.
-
-    For the CPU no GPU is asked, let alone started.
-    """
-    on_gpu = range(torch.cuda.device_count()) if device.type == "cuda" else ()
-    with torch.random.fork_rng(devices=on_gpu):
-        if device.type == "cpu":
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
-        yield
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    seconds += sum(history.epoch_seconds)
+    return Fit(recipe, model, history, test_logits, answers, seconds)
 
 
 def _train(
     model: nn.Sequential,
     recipe: Recipe,
-    digits: Digits,
-    split: Split | None,
+    train: Images,
     device: torch.device,
-    echo: Callable[[str], None] | None,
+    validation: Images | None = None,
+    echo: Callable[[str], None] | None = None,
 ) -> tuple[nn.Sequential, History, Tensor]:
     """Train ``model``; what answers, its history and its last answers to the validation images."""
     shuffler = torch.Generator().manual_seed(recipe.seed)
     augmenter = torch.Generator().manual_seed(recipe.seed)
-    indices = split.train if split else torch.arange(len(digits.train.images))
     if recipe.train_fraction < 1:
-        kept = max(1, round(recipe.train_fraction * len(indices)))
-        indices = indices[epoch_order(len(indices), shuffler)[:kept]]
-    images = _within_reach(digits.train.images[indices].to(device), recipe)
-    labels = digits.train.labels[indices].to(device)
-    held_out = split.validation if split else torch.arange(0)
-    truth = digits.train.labels[held_out]
-    answers = torch.empty(0, CLASSES)
-    steps_per_epoch = math.ceil(len(images) / recipe.batch_size)
+        count = max(1, round(recipe.train_fraction * len(train)))
+        train = _part(train, torch.randperm(len(train), generator=shuffler)[:count])
+    images = F.pad(train.images.to(device), [recipe.batch_translation] * 4)
+    train = Images(images, train.labels.to(device))
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     optimiser = make_optimiser(recipe, model)
     schedule = make_schedule(recipe, optimiser, steps_per_epoch)
     averaged = running_mean(model, recipe.averaging)
-    answering = cast(nn.Sequential, averaged.module) if averaged else model
-    in_bfloat16 = computes_in_bfloat16(recipe, device)
-    # On a GPU, reading a loss would make the host wait for every step.
-    check_every = 1 if device.type == "cpu" else steps_per_epoch
+    answering: Any = averaged.module if averaged else model
+    loss_of, in_bfloat16 = partial(_loss, recipe, model), computes_in_bfloat16(recipe, device)
 
-    steps: list[int] = []
-    step_losses: list[float] = []
-    epoch_losses: list[float] = []
-    validation_losses: list[float] = []
-    validation_accuracies: list[float] = []
-    epoch_seconds: list[float] = []
-    for epoch in range(recipe.epochs):
-        model.train()
+    def after_step(losses: list[Tensor]) -> None:
+        schedule.step()
+        if averaged:
+            averaged.update_parameters(model)
+        if device.type == "cpu":  # reading a loss makes the host wait for a GPU
+            _stop_if_diverged(losses[-2:], schedule.last_epoch, recipe)
+
+    history, answers = History(steps_per_epoch), torch.empty(0, CLASSES)
+    for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
-        batches = epoch_order(len(images), shuffler).to(device).split(recipe.batch_size)
-        losses = torch.zeros(steps_per_epoch, device=device)
-        for step, batch in enumerate(batches):
-            X = _network_input(images.index_select(0, batch), recipe, augmenter)
-            with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-                y_hat = model(X)
-            y = labels.index_select(0, batch)
-            loss = F.cross_entropy(y_hat.float(), y, label_smoothing=recipe.label_smoothing)
-            if recipe.l1:
-                loss = loss + recipe.l1 * sum(p.abs().sum() for p in model.parameters())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            if averaged:
-                averaged.update_parameters(model)
-            losses[step] = loss.detach()
-            if (step + 1) % check_every == 0:
-                _stop_if_diverged(losses[: step + 1], epoch * steps_per_epoch, recipe)
-        loss_values = losses.cpu()
-        epoch_seconds.append(time.perf_counter() - start)
-
-        sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-        epoch_losses.append(float((loss_values.double() * sizes).sum() / sizes.sum()))
-        for step in range(0, steps_per_epoch, RECORD_EVERY):
-            steps.append(epoch * steps_per_epoch + step)
-            step_losses.append(float(loss_values[step]))
-        line = f"epoch {epoch + 1}/{recipe.epochs}: training loss {epoch_losses[-1]:.4f}"
-        if split:
-            last = epoch + 1 == recipe.epochs
-            how = recipe if last else recipe.but(test_shift=0)
-            answers = predict(answering, digits.train.images[held_out], how, device)
-            validation_losses.append(float(F.cross_entropy(answers, truth)))
-            validation_accuracies.append(float((answers.argmax(1) == truth).double().mean()))
-            line += f", validation accuracy {100 * validation_accuracies[-1]:.2f} %"
+        order = torch.randperm(len(train), generator=shuffler).to(device).split(recipe.batch_size)
+        batches = _batches(train, order, recipe, augmenter)
+        losses = train_one_epoch(model, batches, optimiser, loss_of, after_step, in_bfloat16).cpu()
+        history = history.plus(epoch_seconds=[time.perf_counter() - start])
+        done = schedule.last_epoch  # the schedule counts steps
+        _stop_if_diverged(losses, done, recipe)
+        steps = range(done - len(losses), done, RECORD_EVERY)
+        history = history.plus(steps=steps, step_losses=losses[::RECORD_EVERY].tolist())
+        sizes = torch.tensor([len(rows) for rows in order])
+        history = history.plus(epoch_losses=[float((losses.double() * sizes).sum() / len(train))])
+        if validation is not None:
+            how = recipe if epoch == recipe.epochs else recipe.but(test_translation=0)
+            answers = predict(answering, validation.images, how, device)
+            loss = float(F.cross_entropy(answers, validation.labels))
+            accuracy = float((answers.argmax(1) == validation.labels).double().mean())
+            history = history.plus(validation_losses=[loss], validation_accuracies=[accuracy])
         if echo:
-            echo(f"{line}, {epoch_seconds[-1]:.1f} s")
-    history = History(
-        steps_per_epoch=steps_per_epoch,
-        steps=tuple(steps),
-        step_losses=tuple(step_losses),
-        epoch_losses=tuple(epoch_losses),
-        validation_losses=tuple(validation_losses),
-        validation_accuracies=tuple(validation_accuracies),
-        epoch_seconds=tuple(epoch_seconds),
-    )
+            echo(_last_epoch(history, recipe.epochs))
     return answering, history, answers
 
 
-def _within_reach(images: Tensor, recipe: Recipe) -> Tensor:
-    """The images [N, H, W] without what no batch shows, or with the black that some batches do."""
-    cut = recipe.border if recipe.augmentation == Augmentation() else 0
-    return F.pad(images, [recipe.batch_shift - cut] * 4)
+def _loss(recipe: Recipe, model: nn.Module, y_hat: Tensor, y: Tensor) -> Tensor:
+    loss = F.cross_entropy(y_hat, y, label_smoothing=recipe.label_smoothing)
+    if recipe.l1:
+        loss = loss + recipe.l1 * sum(p.abs().sum() for p in model.parameters())
+    return loss
 
 
-def _network_input(batch: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """What the network sees of a batch of ``_within_reach``: float32 [N, 1, size, size]."""
-    if recipe.batch_shift:
-        size = batch.shape[1] - 2 * recipe.batch_shift
-        top, left = torch.randint(2 * recipe.batch_shift + 1, (2,), generator=generator).tolist()
-        batch = batch[:, top : top + size, left : left + size]
-    X = to_unit_interval(batch)
-    if recipe.augmentation != Augmentation():
-        X = augment(X, recipe.augmentation, generator, recipe.border)
-    return normalise(X, recipe.mean, recipe.std)
+def _stop_if_diverged(losses: Sequence[Tensor] | Tensor, steps_done: int, recipe: Recipe) -> None:
+    """Raise ``Diverged`` if one of these losses, of the last steps done, is not finite."""
+    bad = next((i for i, loss in enumerate(losses) if not loss.isfinite()), None)
+    if bad is not None:
+        last = f"{losses[bad - 1]:.4g}" if bad else "none in this epoch"
+        raise Diverged(
+            f"{recipe.name} (seed {recipe.seed}) diverged: the loss at step "
+            f"{steps_done - len(losses) + bad} is {losses[bad]}, the last finite loss was {last}, "
+            f"lr {recipe.lr}.\n  Lower the learning rate, or look at the batch of that step."
+        )
 
 
-def _pretrain(
-    model: nn.Sequential,
-    recipe: Recipe,
-    digits: Digits,
-    split: Split | None,
-    device: torch.device,
-) -> float:
-    """Train ``model`` in place on another task first; its last layer is then drawn anew.
+def _last_epoch(history: History, epochs: int) -> str:
+    losses, accuracies = history.epoch_losses, history.validation_accuracies
+    validated = f", validation accuracy {100 * accuracies[-1]:.2f} %" if accuracies else ""
+    line = f"epoch {len(losses)}/{epochs}: training loss {losses[-1]:.4f}"
+    return f"{line}{validated}, {history.epoch_seconds[-1]:.1f} s"
 
-    Returns the seconds that it took.
+
+def _part(digits: Images, rows: Tensor) -> Images:
+    return Images(digits.images[rows], digits.labels[rows])
+
+
+def _batches(
+    train: Images, order: Iterable[Tensor], recipe: Recipe, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the network sees, float32 [n, 1, size, size], and the labels, a batch at a time."""
+    for rows in order:
+        images = train.images.index_select(0, rows)
+        if moves := 2 * recipe.batch_translation:
+            size = images.shape[1] - moves
+            top, left = torch.randint(moves + 1, (2,), generator=generator).tolist()
+            images = images[:, top : top + size, left : left + size]
+        X = augment(to_unit_interval(images), recipe.augmentation, generator, recipe.border)
+        yield normalise(X, recipe.mean, recipe.std), train.labels.index_select(0, rows)
+
+
+def _pretrain(model: nn.Sequential, recipe: Recipe, train: Images, device: torch.device) -> float:
+    """Train ``model`` on another task, then draw its last layer anew; the seconds that it took.
 
     "uci-digits" are scikit-learn's bundled digits, 20 epochs. "rotations" are the training images,
     each turned by a random number of quarter turns, which is to be told: one epoch (Gidaris, Singh
     & Komodakis 2018, arXiv:1803.07728).
     """
+    first = dataclasses.replace(recipe, pretraining="none", averaging=0.0, epochs=1)
     if recipe.pretraining == "uci-digits":
-        task, epochs = load_digits("uci-digits"), 20
+        train = load_digits("uci-digits").train
+        first = dataclasses.replace(first, epochs=20, train_fraction=1.0)
     else:
-        images = digits.train.images[split.train] if split else digits.train.images
         generator = torch.Generator().manual_seed(recipe.seed)
-        turns = torch.randint(4, (len(images),), generator=generator)
-        turned = torch.stack([images.rot90(k, (1, 2)) for k in range(4)])
-        task, epochs = replace(digits, train=Images(turned[turns, range(len(images))], turns)), 1
-    share = recipe.train_fraction if recipe.pretraining == "rotations" else 1.0
-    first = recipe.but(
-        name=recipe.name, pretraining="none", averaging=0.0, epochs=epochs, train_fraction=share
-    )
-    _, history, _ = _train(model, first, task, None, device, None)
+        turns = torch.randint(4, (len(train),), generator=generator)
+        turned = torch.stack([train.images.rot90(k, (1, 2)) for k in range(4)])
+        train = Images(turned[turns, range(len(train))], turns)
+    _, history, _ = _train(model, first, train, device)
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     anew = nn.Linear(last.in_features, last.out_features)  # on the CPU: the same for every device
     initialise(anew, recipe.initialisation)
     last.load_state_dict(anew.state_dict())
     return sum(history.epoch_seconds)
-
-
-def _stop_if_diverged(losses: Tensor, first_step: int, recipe: Recipe) -> None:
-    if math.isfinite(losses[-1]) and (losses.device.type == "cpu" or losses.isfinite().all()):
-        return
-    values = losses.tolist()
-    bad = next(i for i, value in enumerate(values) if not math.isfinite(value))
-    last = f"{values[bad - 1]:.4g}" if bad else "none in this epoch"
-    raise Diverged(
-        f"{recipe.name} (seed {recipe.seed}) diverged: the loss at step {first_step + bad} is "
-        f"{values[bad]}, the last finite loss was {last}, lr {recipe.lr}.\n"
-        "  Lower the learning rate, or look at the batch of that step."
-    )

@@ -7,59 +7,37 @@ import re
 import shutil
 import subprocess
 import tempfile
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
-# Whatever the page would load from elsewhere is refused and reported.
-POLICY = (
-    "default-src 'none'; img-src data:; font-src data:; "
-    "style-src 'unsafe-inline' data:; script-src 'unsafe-inline'"
-)
-HEAD = f"""
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<script>
-const refused = [], errors = [];
-addEventListener("securitypolicyviolation", e => refused.push(e.blockedURI));
-addEventListener("error", e => errors.push(e.message));
-addEventListener("load", () => {{
-  const all = selector => [...document.querySelectorAll(selector)];
-  const boxes = elements => elements.map(e => e.getBoundingClientRect());
-  const root = document.documentElement;
-  parent.postMessage({{
-    refused, errors,
-    loaded: performance.getEntriesByType("resource").map(e => e.name)
-      .filter(name => !name.startsWith("data:")),
-    images: all("img").map(e => ({{
-      alt: e.alt, natural: e.naturalWidth, shown: e.getBoundingClientRect().width,
-      reserved: e.hasAttribute("width") && e.hasAttribute("height"),
-    }})),
-    dangling: all("a[href^='#']").map(e => e.getAttribute("href"))
-      .filter(href => !document.getElementById(decodeURIComponent(href.slice(1)))),
-    formulas: boxes(all("math")).map(box => box.height),
-    headings: all("h1, h2, h3, h4, h5, h6").filter(e => !e.closest("nav"))
-      .map(e => Number(e.tagName[1])),
-    width: root.clientWidth, scrolled: root.scrollWidth,
-    contents: boxes(all("nav, .to-contents")).filter(
-      box => box.width && box.top < innerHeight && box.bottom > 0 && box.left < innerWidth).length,
-  }}, "*");
-}});
-</script>
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+HERE = Path(__file__).parent
+OPTIONS = """
+--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+--disable-background-networking --disable-component-update --host-resolver-rules=MAP_*_~NOTFOUND
+--enable-logging=stderr --virtual-time-budget=10000 --dump-dom
 """
-FRAMES = """<!DOCTYPE html>
-<script>
-const seen = {};
-addEventListener("message", e => {
-  const all = [...document.querySelectorAll("iframe")];
-  seen[all.findIndex(frame => frame.contentWindow === e.source)] = e.data;
-  document.querySelector("pre").textContent = JSON.stringify(seen);
-});
-</script>
-<pre></pre>
-"""
+
+
+class Page(HTMLParser):
+    """The start tags of a page with their attributes, and its words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def look(pages: list[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -68,41 +46,25 @@ def look(pages: list[tuple[str, int]]) -> list[dict[str, Any]]:
     Raises:
         AssertionError: if the browser does not answer for each of them.
     """
+    head = (HERE / "browser_head.html").read_text(encoding="utf-8")
+    frames = (HERE / "browser_frames.html").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="browser-") as name:
         folder = Path(name)
-        frames = FRAMES
         for number, (text, width) in enumerate(pages):
-            watched = text.replace("<head>", "<head>" + HEAD, 1)
+            watched = text.replace("<head>", f"<head>{head}", 1)
             (folder / f"{number}.html").write_text(watched, encoding="utf-8")
             frames += f'<iframe src="{number}.html" width="{width}" height="800"></iframe>\n'
         (folder / "frames.html").write_text(frames, encoding="utf-8")
+        options = [option.replace("_", " ") for option in OPTIONS.split()]
+        profile, start = f"--user-data-dir={folder / 'profile'}", (folder / "frames.html").as_uri()
+        command = [str(CHROMIUM), *options, profile, start]
         done = subprocess.run(
-            [
-                str(CHROMIUM),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--host-resolver-rules=MAP * ~NOTFOUND",
-                f"--user-data-dir={folder / 'profile'}",
-                "--enable-logging=stderr",
-                "--virtual-time-budget=10000",
-                "--dump-dom",
-                (folder / "frames.html").as_uri(),
-            ],
-            capture_output=True,
-            timeout=60,
+            command, capture_output=True, timeout=60, encoding="utf-8", errors="replace"
         )
-    dom = done.stdout.decode("utf-8", "replace")
-    found = re.search(r"<pre>(.*?)</pre>", dom, re.DOTALL)
+    found = re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
     seen = json.loads(html.unescape(found[1]) or "{}") if found else {}
-    assert len(seen) == len(pages), done.stderr.decode("utf-8", "replace")[-2000:]
-    said = done.stderr.decode("utf-8", "replace").splitlines()
-    console = [line for line in said if ":CONSOLE" in line]
+    assert len(seen) == len(pages), done.stderr[-2000:]
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return [{**seen[str(number)], "console": console} for number in range(len(pages))]
 
 

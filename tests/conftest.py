@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -15,7 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lab import data, idx, report
+from mnist_lab import data
+from mnist_lab.course import report
+from mnist_lab.course.run import open_run, write_json
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -56,8 +57,8 @@ def mnist_root() -> Path:
 def tiny_mnist(tmp_path, monkeypatch) -> Path:
     """A folder with 40 training and 20 test digits in IDX files, taken for MNIST in this test.
 
-    The project folder, the cache and the expected digests are this test's own as well, and
-    MNIST_LAB_DATA is unset.
+    The project folder and the expected digests are this test's own as well, and MNIST_LAB_DATA is
+    unset.
     """
     rng = np.random.default_rng(0)
     folder = tmp_path / "tiny"
@@ -70,75 +71,31 @@ def tiny_mnist(tmp_path, monkeypatch) -> Path:
         ):
             content = idx_bytes(array)
             (folder / stem).write_bytes(content)
-            monkeypatch.setitem(idx.MNIST_SHA256, stem, hashlib.sha256(content).hexdigest())
+            monkeypatch.setitem(data.MNIST_SHA256, stem, hashlib.sha256(content).hexdigest())
+            monkeypatch.setitem(data.MNIST_BYTES, stem, len(content))
     monkeypatch.setattr(data, "PROJECT", tmp_path / "project")
-    monkeypatch.setenv("MNIST_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MNIST_LAB_DATA", raising=False)
     return folder
-
-
-MADE_UP_REPORT = """\
----
-title: "A made-up report"
-subtitle: "Data: {{ data.title }}."
-lang: en
-keywords: [digits, "{{ data.title }}"]
----
-
-> **A note.** The accuracy is {{ evaluation.accuracy|percent }}. See {{ ref("later") }},
-> {{ ref("table:wide") }}, {{ ref("section:second", "Section") }} and {{ ref("section:origin") }}.
-
-# Abstract (摘要) {.unnumbered}
-
-Arrows 10→20, 3↔8, B′, ≤ and `code`.
-
-# 1 First (数据预处理)
-
-## 1.1 Figures
-
-{{ figure("early", "A small figure with $x < 1$ and \\"quotes\\".") }}
-
-$$\\text{accuracy} = \\frac{TP + TN}{TP + TN + FP + FN}, \\quad \\text{precision} =
-\\frac{TP}{TP + FP}, \\quad \\text{recall} = \\frac{TP}{TP + FN}, \\quad F_1 = \\frac{2PR}{P + R}$$
-
-# 2 Second {#second}
-
-{{ figure("later", "A tall figure.") }}
-
-{{ table("wide", "Fourteen columns and a long text.") }}
-
-{{ table("long", "A hundred rows.") }}
-
-# Appendix: origin {.unnumbered #origin}
-
-{% call typed_table("typed", "A table typed by hand.") %}
-| what | value |
-|:---|:---|
-| digest | `{{ "0123456789abcdef" * 8 }}` |
-{% endcall %}
-"""
 
 
 @pytest.fixture(scope="session")
 def made_up_run(tmp_path_factory) -> Path:
     """A folder with the files of a run that never was, and ``templates/`` for its report."""
-    folder = tmp_path_factory.mktemp("made up") / "run"
-    templates = folder.parent / "templates"
-    for name in ("figures", "tables"):
-        (folder / name).mkdir(parents=True)
-    metrics = {"data": {"title": "Nobody's digits"}, "evaluation": {"accuracy": 0.987654}}
+    run = open_run(tmp_path_factory.mktemp("made up") / "run")
     origin = {"started": "2026-01-02T03:04:05+00:00", "dataset": {"name": "uci-digits"}}
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    (folder / "provenance.json").write_text(json.dumps(origin), encoding="utf-8")
+    write_json(run.folder / "provenance.json", origin)
+    run.numbers("data", title="Nobody's digits")
+    run.numbers("evaluation", accuracy=0.987654)
+    wide = {f"column_{i}": [0.123456] for i in range(13)} | {"text": ["words " * 30]}
+    run.table("wide", pd.DataFrame(wide))
+    run.table("long", pd.DataFrame({"row": range(100), "name": "x"}))
+    (run.folder / "figures").mkdir()
     for name, size in (("early", (300, 200)), ("later", (1200, 3000))):
-        Image.new("RGB", size, "orange").save(folder / "figures" / f"{name}.png")
-    wide = pd.DataFrame({f"column_{i}": [0.123456] for i in range(13)} | {"text": ["words " * 30]})
-    wide.to_csv(folder / "tables" / "wide.csv", index=False)
-    long = pd.DataFrame({"row": range(100), "name": "x"})
-    long.to_csv(folder / "tables" / "long.csv", index=False)
+        Image.new("RGB", size, "orange").save(run.folder / "figures" / f"{name}.png")
+    templates = run.folder.parent / "templates"
     shutil.copytree(report.TEMPLATES, templates, ignore=shutil.ignore_patterns("*-*", "*.png"))
-    (templates / "template.md.j2").write_text(MADE_UP_REPORT, encoding="utf-8")
-    return folder
+    shutil.copy(Path(__file__).with_name("made_up.md.j2"), templates / "template.md.j2")
+    return run.folder
 
 
 @pytest.fixture(scope="session")
@@ -150,30 +107,25 @@ def made_up_report(made_up_run) -> Path:
     return made_up_run
 
 
-SHORT = {
-    "epochs": "1",
-    "epochs_b": "1",
-    "epochs_fast": "2",
-    "cv_epochs": "1",
-    "seeds": "2",
-    "shifted_images": "50",
-    "tsne_images": "150",
-}
-
-
 @pytest.fixture(scope="session")
 def course(tmp_path_factory) -> tuple[Path, str]:
-    """The folder of a finished run, and what the command printed."""
+    """The folder of a finished run of the whole course, and what the command printed."""
     home = tmp_path_factory.mktemp("course")
     out = home / "uci-digits-student"
     command = [sys.executable, "-m", "mnist_lab", "run", "--dataset", "uci-digits"]
-    short = [word for name, value in SHORT.items() for word in ("-p", name, value)]
+    short = {"epochs": 1, "epochs_b": 1, "epochs_fast": 2, "cv_epochs": 1, "seeds": 2}
+    short |= {"shifted_images": 50, "tsne_images": 150, "idea_seeds": 2, "fresh_seeds": 2}
     done = subprocess.run(
-        [*command, "--out", str(out), *short],
+        [
+            *command,
+            "--out",
+            out,
+            *(word for name, value in short.items() for word in ("-p", name, str(value))),
+        ],
         env={**os.environ, "MNIST_LAB_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1"},
         cwd=home,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""

@@ -1,0 +1,1 @@
+"""The machinery around the lessons: runs, reports, exercises, the command line."""

@@ -1,0 +1,1 @@
+"""What notebooks 3 to 5 add: kept trainings, ideas, experiments, calibration, shifts."""
