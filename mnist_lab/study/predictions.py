@@ -60,7 +60,7 @@ class Predictions:
         return probabilities(self.logits[0]).max(1).values
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What ``Run.array`` keeps in a file and ``read_predictions`` reads back."""
+        """What ``RunFolder.array`` keeps in a file and ``read_predictions`` reads back."""
         kept = {"network": np.array(self.network), "seeds": self.seeds.numpy()}
         kept |= {k: getattr(self, k).half().numpy() for k in ("logits", "validation_logits")}
         return kept | {k: getattr(self, k).byte().numpy() for k in ("labels", "validation_labels")}
