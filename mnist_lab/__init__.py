@@ -18,14 +18,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training": ["Diverged", "Fit", "History", "fit", "predict", "train_one_epoch"],
         "devices": ["pick_device"],
         "evaluation": [
-            "Scores", "accuracy", "per_class_table", "probabilities", "score", "wilson_interval",
+            "Scores", "accuracy", "probabilities", "score", "wilson_interval",
         ],
         "study.statistics": [
             "McNemar", "Mean", "holm", "mcnemar", "mean_interval", "moderated_differences",
             "paired_difference", "paired_p", "pareto_front", "repeats_needed",
         ],
         "study.ideas": ["Idea"],
-        "study.predictions": ["frequent_confusions"],
+        "study.predictions": ["frequent_confusions", "per_class_table"],
         "study.store": ["Store", "open_store"],
         "study.sweeps": ["Failed", "finished"],
         "course.exercises": ["check"],

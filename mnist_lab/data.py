@@ -13,9 +13,9 @@ from textwrap import indent
 import numpy as np
 import torch
 
-from mnist_lab.files import LARGEST, PROJECT, LabError, shown
+from mnist_lab.files import LARGEST, PROJECT, LabError, display_path
 
-NAMES = ("auto", "mnist", "uci-digits")
+DATASETS = ("auto", "mnist", "uci-digits")
 MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between copies
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -31,7 +31,7 @@ to a folder that holds its four files."""
 
 
 class UnknownDataset(LabError, ValueError):
-    """A dataset name that is none of ``NAMES``."""
+    """A dataset name that is none of ``DATASETS``."""
 
 
 class DamagedFile(LabError):
@@ -84,8 +84,8 @@ def load_digits(
     if that lacks a file. Else in the project's ``data/``, where missing files are fetched. They may
     be raw or .gz, flat or in ``MNIST/raw`` below; one that isn't what its name says is DamagedFile.
     """
-    if name not in NAMES:
-        raise UnknownDataset(f"no dataset is called {name!r}: expected one of {', '.join(NAMES)}.")
+    if name not in DATASETS:
+        raise UnknownDataset(f"no dataset {name!r}: expected one of {', '.join(DATASETS)}.")
     if name == "uci-digits":
         return _load_uci_digits()
     folder, named_by = _data_folder(root)
@@ -109,7 +109,7 @@ def load_digits(
 def fetch_mnist(
     root: str | Path | None = None, mirrors: Sequence[str] | None = None, progress: bool = False
 ) -> Path:
-    """Fetch the files that a folder lacks, or holds damaged, into its ``MNIST/raw``, returned.
+    """Fetch the files that a folder lacks, or holds damaged. Returns its ``MNIST/raw``.
 
     ``mirrors`` are base addresses, torchvision's by default. MissingData says what was tried.
     """
@@ -124,7 +124,7 @@ def fetch_mnist(
         fetch_files(needed, folder, MNIST.mirrors if mirrors is None else mirrors, progress)
     except LabError as error:
         raise MissingData(
-            f"MNIST could not be fetched into {shown(folder)}:\n{indent(str(error), '  ')}\n"
+            f"MNIST could not be fetched into {display_path(folder)}:\n{indent(str(error), '  ')}\n"
             "  By hand: place these there, raw or .gz, or set MNIST_LAB_DATA to a folder that\n"
             f"  holds all four: {', '.join(needed)}."
         ) from None
@@ -139,10 +139,10 @@ def describe_data(root: str | Path | None = None) -> list[str]:
         why += ", no folder that can be opened"
     found = _locate(folder)
     faults = _faults(found)
-    states = {stem: f"good: {shown(path)}" for stem, path in found.items()} | faults
+    states = {stem: f"good: {display_path(path)}" for stem, path in found.items()} | faults
     hint = "A named folder has to hold all four. Into the project's own they are fetched."
     return [
-        f"Looking for MNIST, raw or .gz, in {shown(folder)} ({why}) and in MNIST/raw below it:",
+        f"MNIST is looked for, raw or .gz, in {display_path(folder)} ({why}) and its MNIST/raw:",
         *(f"  {stem}  {states[stem]}" for stem in MNIST_SHA256),
         hint if faults else "All four are good: MNIST is used.",
     ]
@@ -156,7 +156,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     path = Path(path)
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            content = bytearray(file.read(LARGEST + 1))
+            content = bytearray(file.read(LARGEST + 1))  # writable, as PyTorch wants its memory
     except (OSError, EOFError, zlib.error) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise _damaged(path, "a file that can be read", found) from None
@@ -182,7 +182,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 def _damaged(path: Path, expected: str, found: str) -> DamagedFile:
     return DamagedFile(
-        f"{shown(path)} can't be used:\n  expected {expected}, found {found}.\n"
+        f"{display_path(path)} can't be used:\n  expected {expected}, found {found}.\n"
         "  Place a good copy there, or delete it and run `python -m mnist_lab data --fetch`."
     )
 

@@ -74,7 +74,9 @@ def _fetch(url: str, target: Path, digest: str, progress: bool) -> None:
 def _stream(url: str, part: Path, progress: bool) -> None:
     """Bring ``part`` to its full length, going on from what it already holds."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"Accept-Encoding": "identity"}  # the .gz as it lies there, so that ranges fit it
+    if have:
+        headers["Range"] = f"bytes={have}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if have and response.status_code == 416:
             return  # nothing beyond what is there: the caller's check decides whether that's all

@@ -1,13 +1,11 @@
 """How good a classifier is, and how sure that is.
 
-Labels and predictions are int64 [N], logits float [N, 10]; others are a ``ValueError``.
+Labels and predictions are int64 [N], logits float [N, 10]. Anything else raises ``ValueError``.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy import stats
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -18,14 +16,14 @@ from mnist_lab.models import CLASSES
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Shares in [0, 1], 0 where 0/0, and how often true class (row) was called another (column)."""
+    """Scores in [0, 1]. What would be 0/0 is 0."""
 
-    confusion: np.ndarray
+    confusion: np.ndarray  # int64 [10, 10]: how often the true class (row) was called a column's
     accuracy: float
-    precision: np.ndarray
+    precision: np.ndarray  # float64 [10], one per class, as are the next two
     recall: np.ndarray
     f1: np.ndarray
-    support: np.ndarray
+    support: np.ndarray  # int64 [10]: images of each class
     macro_precision: float
     macro_recall: float
     macro_f1: float
@@ -40,10 +38,20 @@ def score(labels: Tensor, predictions: Tensor) -> Scores:
     answers = {"y_true": labels, "y_pred": predictions, "labels": range(CLASSES)}
     confusion = confusion_matrix(**answers)
     precision, recall, f1, support = precision_recall_fscore_support(**answers, zero_division=0)
-    shares = (precision, recall, f1)
-    macro = (float(share.mean()) for share in shares)
-    weighted = (float(np.average(share, weights=support)) for share in shares)
-    return Scores(confusion, confusion.trace() / len(labels), *shares, support, *macro, *weighted)
+    return Scores(
+        confusion=confusion,
+        accuracy=confusion.trace() / len(labels),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+        macro_precision=float(precision.mean()),
+        macro_recall=float(recall.mean()),
+        macro_f1=float(f1.mean()),
+        weighted_precision=float(np.average(precision, weights=support)),
+        weighted_recall=float(np.average(recall, weights=support)),
+        weighted_f1=float(np.average(f1, weights=support)),
+    )
 
 
 def accuracy(labels: Tensor, logits: Tensor) -> float:
@@ -53,7 +61,7 @@ def accuracy(labels: Tensor, logits: Tensor) -> float:
 
 
 def require_answers(labels: Tensor, *predictions: Tensor, logits: Tensor | None = None) -> None:
-    """A ``ValueError`` unless each image has a digit in each and, if given, ten finite logits."""
+    """Raise ``ValueError`` unless there is a label for each prediction and row of finite logits."""
     digits, count = (labels, *predictions), labels.numel()
     shapes = [list(given.shape) for given in digits]
     if count == 0 or any(shape != [count] for shape in shapes):
@@ -65,28 +73,26 @@ def require_answers(labels: Tensor, *predictions: Tensor, logits: Tensor | None 
         raise ValueError(f"expected finite numbers of shape [{count}, {CLASSES}], found {found}")
 
 
-def per_class_table(scores: Scores) -> pd.DataFrame:
-    """One row per digit: support, precision, recall, the recall's 95 % Wilson interval, F1."""
-    right_of = zip(scores.confusion.diagonal().tolist(), scores.support.tolist(), strict=True)
-    bounds = [wilson_interval(n, of) if of else (math.nan, math.nan) for n, of in right_of]
-    table = pd.DataFrame({"digit": range(CLASSES), "support": scores.support})
-    table["precision"], table["recall"] = scores.precision, scores.recall
-    table[["recall_low", "recall_high"]] = bounds
-    return table.assign(f1=scores.f1)
-
-
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of the proportion ``correct / total`` by Wilson's score method (1927).
 
     Near 1 it stays inside [0, 1] and keeps its coverage, where ``p ± z·sqrt(p(1 - p)/n)`` fails
-    (Brown, Cai & DasGupta 2001). No such proportion is a ``ValueError``.
+    (Brown, Cai & DasGupta 2001). It says how sure the sample of images is, for one trained network;
+    training it from another seed is not part of it.
+
+    Raises:
+        ValueError: if ``total`` is not positive or ``correct`` is outside [0, total].
     """
     if total <= 0 or not 0 <= correct <= total:
         raise ValueError(f"expected 0 <= correct <= total and total > 0: {correct} of {total}")
-    interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    test = stats.binomtest(int(correct), int(total))
+    interval = test.proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Softmax of each row of logits: float64 [N, 10], in which processors agree on close ones."""
+    """Softmax of each row of logits: float64 [N, 10].
+
+    In 32 bits, which of two nearly equal ones is larger would depend on the processor.
+    """
     return torch.softmax(logits, dim=1, dtype=torch.float64)

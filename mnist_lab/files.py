@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PROJECT: Path = Path(__file__).resolve().parent.parent
+PROJECT: Path = Path(__file__).resolve().parent.parent  # holds mnist_lab/, notebooks/, data/
 LARGEST = 47_040_016  # bytes of MNIST's training images; more than that is never read
 
 
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """The path for a message: relative where it lies below the working directory."""
     path, here = path.absolute(), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

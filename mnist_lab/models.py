@@ -25,7 +25,8 @@ def output_size(width: int, kernel_size: int, padding: int = 0, stride: int = 1)
     Raises:
         ValueError: if the filter is larger than the padded image, or there is no such filter.
     """
-    check(locals(), kernel_size=at_least(1), padding=at_least(0), stride=at_least(1))
+    check(kernel_size=(kernel_size, at_least(1)), stride=(stride, at_least(1)))
+    check(padding=(padding, at_least(0)))
     if kernel_size > width + 2 * padding:
         raise ValueError(f"a filter of {kernel_size} does not fit {width} padded by {padding}")
     return (width + 2 * padding - kernel_size) // stride + 1
@@ -104,35 +105,43 @@ def report_a(
     padding: int = 0,
     width: float = 1.0,  # multiplies the 10 and 20 channels and the 128 and 64 hidden units
     linear_width: float = 1.0,  # multiplies the hidden units alone
-    pooling: str = "max",  # or "average", or "stride": a 2×2 convolution of stride 2 [1]
-    separable: bool = False,  # conv2 as 5×5 on each channel by itself, then 1×1 across them [2]
+    # Or "average", or "stride": a 2×2 convolution of stride 2, here without a ReLU before it
+    # (Springenberg et al. 2015, arXiv:1412.6806).
+    pooling: str = "max",
+    # conv2 as 5×5 on each channel by itself, then 1×1 across them, with nothing between (Howard et
+    # al. 2017, arXiv:1704.04861).
+    separable: bool = False,
     second_conv: bool = True,  # whether there is a second stage of convolution, pooling, ReLU
     extra_conv: bool = False,  # one more convolution, 3×3 and padded, after the last stage
     residual: bool = False,  # a ``Residual`` block before the linear layers
     extra_linear: bool = False,  # one more linear layer after the second, of the same width
-    batch_norm: bool = False,  # after every convolution but one that stands for a pool [3]
-    dropout2d: float = 0.0,  # of whole channels after each ReLU outside the residual block [4]
-    dropout1: float = 0.0,  # of units after linear layer 1 and its ReLU [5]
-    dropout2: float = 0.0,  # of units after linear layer 2 and its ReLU
+    # After every convolution but one that stands for a pool (Ioffe & Szegedy 2015,
+    # arXiv:1502.03167).
+    batch_norm: bool = False,
+    # Probability of dropping a whole channel, after each ReLU outside the residual block (Tompson
+    # et al. 2015, arXiv:1411.4280).
+    dropout2d: float = 0.0,
+    # Probability of dropping a unit after linear layer 1 and its ReLU, and after linear layer 2 and
+    # its own (Srivastava et al. 2014, JMLR 15:1929–1958).
+    dropout1: float = 0.0,
+    dropout2: float = 0.0,
 ) -> nn.Sequential:
     """Report A's network: two 5×5 convolutions, each pooled, then three linear layers to logits.
 
     It has 55,274 parameters. Each argument changes one thing, most of them as the reports propose
     but do not try; a layer that it adds has a name of its own, and no other layer's name changes.
-
-    [1] Springenberg et al. 2015, arXiv:1412.6806, here without a ReLU before it. [2] Howard et al.
-    2017, arXiv:1704.04861, here with nothing between. [3] Ioffe & Szegedy 2015, arXiv:1502.03167.
-    [4] Tompson et al. 2015, arXiv:1411.4280. [5] Srivastava et al. 2014, JMLR 15:1929–1958.
     """
-    check(locals(), width=ABOVE_0, linear_width=ABOVE_0, pooling=one_of(POOLINGS))
-    check(locals(), dropout2d=BELOW_1, dropout1=BELOW_1, dropout2=BELOW_1)
+    check(width=(width, ABOVE_0), linear_width=(linear_width, ABOVE_0))
+    check(dropout2d=(dropout2d, BELOW_1), dropout1=(dropout1, BELOW_1))
+    check(dropout2=(dropout2, BELOW_1), pooling=(pooling, one_of(POOLINGS)))
     if separable and not second_conv:
         raise ValueError("separable changes the convolution that second_conv=False leaves out")
     first = output_size(IMAGE_SIZE, kernel_size, padding, stride) // 2
-    if first < (6 if second_conv else 1):
+    needed = 6 if second_conv else 1  # the second stage is a 5×5 convolution and a pooling by 2
+    if first < needed:
         raise ValueError(
-            "expected a map of at least 6×6 for the second 5×5 convolution and its pooling, found "
-            f"{first}×{first} after kernel_size={kernel_size}, stride={stride}, padding={padding}"
+            f"expected a map of at least {needed}×{needed} after the first pooling, found "
+            f"{first}×{first} from kernel_size={kernel_size}, stride={stride}, padding={padding}"
         )
     c1, c2 = (max(1, round(width * size)) for size in (10, 20))
     h1, h2 = (max(1, round(width * linear_width * size)) for size in (128, 64))
@@ -204,8 +213,8 @@ def fast(
     convolution has ``width`` channels, the second twice as many; the ``activation`` of its hidden
     layer is "relu" or "gelu" (Hendrycks & Gimpel 2016, arXiv:1606.08415).
     """
-    check(locals(), width=at_least(1), hidden=at_least(1), image_size=at_least(12))
-    check(locals(), activation=one_of(ACTIVATIONS))
+    check(width=(width, at_least(1)), hidden=(hidden, at_least(1)))
+    check(image_size=(image_size, at_least(12)), activation=(activation, one_of(ACTIVATIONS)))
     last = output_size(output_size(image_size, 5, stride=2), 3) // 2
     return _layers(
         conv1=nn.Conv2d(1, width, 5, stride=2, bias=False),
@@ -223,7 +232,7 @@ def deep(width: int = 32, image_size: int = IMAGE_SIZE) -> nn.Sequential:
     Of each last channel only the largest value is kept, wherever in the image it is (global
     max-pooling), so that few weights are needed after it.
     """
-    check(locals(), width=at_least(1), image_size=at_least(8))
+    check(width=(width, at_least(1)), image_size=(image_size, at_least(8)))
     channels = [1, width, 2 * width, 2 * width, 4 * width, 4 * width]
     layers: dict[str, nn.Module | None] = {}
     for i, size in enumerate((5, 3, 3, 3, 3)):

@@ -11,18 +11,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mnist_lab.recipes import Recipe
 
 
-def initialise(model: nn.Module, how: str) -> None:
+def initialise(model: nn.Module, initialisation: str) -> None:
     """Draw the weights of convolutions and linear layers anew; biases then start at 0.
 
     "default" leaves what PyTorch drew.
     """
-    if how == "default":
+    if initialisation == "default":
         return
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            if how == "kaiming":
+            if initialisation == "kaiming":
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            elif how == "xavier":
+            elif initialisation == "xavier":
                 nn.init.xavier_uniform_(layer.weight)
             else:
                 nn.init.orthogonal_(layer.weight)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from mnist_lab.limits import ABOVE_0, BELOW_1, Limit, at_least, check, one_of
+from mnist_lab.limits import ABOVE_0, BELOW_1, Limit, at_least, check_settings, one_of, setting
 from mnist_lab.models import IMAGE_SIZE, NETWORKS, network_options
 from mnist_lab.transforms import Augmentation
 
@@ -26,83 +26,57 @@ _FRACTION: Limit = (lambda share: 0 < share <= 1, "in (0, 1]")
 _CHANGES: Limit = (lambda changes: isinstance(changes, Augmentation), "an Augmentation")
 
 
-def _setting(default: Any, limit: Limit) -> Any:
-    return field(default=default, metadata={"limit": limit})
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """Plain values that determine one training, given the digits.
+    """Plain values that determine one training, given the digits and the split.
 
     Two recipes with the same values are equal whatever their ``name``, which is only for reading.
     """
 
     name: str = field(compare=False)
     # The network, and those of its options that differ from their defaults, as (name, value).
-    model: str = _setting("report_a", one_of(NETWORKS))
+    model: str = setting("report_a", one_of(NETWORKS))
     options: tuple[tuple[str, Any], ...] = ()
     # How weights are drawn: "default" as by PyTorch; He et al. 2015, arXiv:1502.01852; Glorot &
     # Bengio 2010; Saxe et al. 2014, arXiv:1312.6120.
-    initialisation: str = _setting("default", one_of(INITIALISATIONS))
+    initialisation: str = setting("default", one_of(INITIALISATIONS))
     # What is learned first: the bundled digits, or by how many quarter turns an image was turned.
-    pretraining: str = _setting("none", one_of(PRETRAININGS))
+    pretraining: str = setting("none", one_of(PRETRAININGS))
     # Images in [0, 1] become (x - mean) / std and lose ``border`` pixels on each side.
     mean: float = 0.0
-    std: float = _setting(1.0, ABOVE_0)
-    border: int = _setting(0, _PIXELS)
+    std: float = setting(1.0, ABOVE_0)
+    border: int = setting(0, _PIXELS)
     # Random changes to training images.
     augmentation: Augmentation = field(default_factory=Augmentation, metadata={"limit": _CHANGES})
     # Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101; Tieleman &
     # Hinton 2012.
-    optimiser: str = _setting("sgd", one_of(OPTIMISERS))
-    lr: float = _setting(0.1, ABOVE_0)  # learning rate; the highest one of the schedule
-    momentum: float = _setting(0.0, BELOW_1)  # of SGD and RMSprop; the Adams take none
+    optimiser: str = setting("sgd", one_of(OPTIMISERS))
+    lr: float = setting(0.1, ABOVE_0)  # learning rate; the highest one of the schedule
+    momentum: float = setting(0.0, BELOW_1)  # of SGD and RMSprop; the Adams take none
     nesterov: bool = False  # whether SGD's momentum looks ahead (Sutskever et al. 2013)
     # "step": a tenth of the rate after half and a hundredth after three quarters of the steps;
     # "cosine": down to 0; "one_cycle": up in the first three tenths, then down to 0 (Smith & Topin
     # 2019, arXiv:1708.07120); "cyclical": up from a tenth and down again in each epoch (Smith
     # 2017, arXiv:1506.01186); "warm_up": up from a tenth in the first epoch.
-    schedule: str = _setting("constant", one_of(SCHEDULES))
+    schedule: str = setting("constant", one_of(SCHEDULES))
     # Share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567).
-    label_smoothing: float = _setting(0.0, BELOW_1)
-    l1: float = _setting(0.0, at_least(0))  # times the sum of |parameters| joins the loss
+    label_smoothing: float = setting(0.0, BELOW_1)
+    l1: float = setting(0.0, at_least(0))  # times the sum of |parameters| joins the loss
     # Half of this times the sum of squared parameters joins the loss; AdamW shrinks them instead.
-    weight_decay: float = _setting(0.0, at_least(0))
+    weight_decay: float = setting(0.0, at_least(0))
     # Decay of the running mean of the weights that answers in their place (Polyak & Juditsky 1992).
-    averaging: float = _setting(0.0, BELOW_1)
+    averaging: float = setting(0.0, BELOW_1)
     # Of products while training; "auto": bfloat16 where the device computes it by itself.
-    precision: str = _setting("float32", one_of(PRECISIONS))
-    batch_translation: int = _setting(0, _PIXELS)  # a batch moves as one, up to so many pixels
-    test_translation: int = _setting(0, _PIXELS)  # answers are means over all moves up to this
-    batch_size: int = _setting(64, at_least(1))  # images per step; an epoch's last may be smaller
-    epochs: int = _setting(1, at_least(1))  # passes over the training images
-    train_fraction: float = _setting(1.0, _FRACTION)  # of the training images, drawn by the seed
-    seed: int = _setting(0, at_least(0))  # of weights, order, augmentation and dropout
+    precision: str = setting("float32", one_of(PRECISIONS))
+    batch_translation: int = setting(0, _PIXELS)  # a batch moves as one, up to so many pixels
+    test_translation: int = setting(0, _PIXELS)  # answers are means over all moves up to this
+    batch_size: int = setting(64, at_least(1))  # images per step; an epoch's last may be smaller
+    epochs: int = setting(1, at_least(1))  # passes over the training images
+    train_fraction: float = setting(1.0, _FRACTION)  # of the training images, drawn by the seed
+    seed: int = setting(0, at_least(0))  # of weights, order, augmentation and dropout
 
     def __post_init__(self) -> None:
-        for setting in dataclasses.fields(self):
-            value = _typed(setting.name, getattr(self, setting.name), setting.type)
-            object.__setattr__(self, setting.name, value)
-            if "limit" in setting.metadata:
-                check({setting.name: value}, **{setting.name: setting.metadata["limit"]})
-        known = network_options(self.model)
-        if self.border and "image_size" not in known:
-            raise ValueError(f"border must be 0: {self.model!r} takes only whole images")
-        for option, _ in self.options:
-            if option == "image_size":
-                raise ValueError("the image size follows from border: set border instead")
-            if option not in known:
-                nearest = difflib.get_close_matches(option, [*known, *vars(self)], n=1)
-                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-                where = f"no field of a recipe and no option of the network {self.model!r}"
-                raise ValueError(f"{option!r} is {where}{hint}")
-        typed = [(k, _typed(k, v, type(known[k]))) for k, v in self.options]
-        differing = sorted((k, v) for k, v in typed if v != known[k])
-        object.__setattr__(self, "options", tuple(differing))
-        if self.optimiser in ("adam", "adamw") and self.momentum:
-            raise ValueError(f"{self.optimiser} takes no momentum, found momentum={self.momentum}")
-        if self.nesterov and not (self.optimiser == "sgd" and self.momentum):
-            raise ValueError("nesterov is a kind of SGD's momentum: set momentum above 0")
+        _check_and_make_plain(self)
 
     def but(self, **changes: Any) -> "Recipe":
         """The same recipe with some values changed.
@@ -115,8 +89,8 @@ class Recipe:
         """
         own = {name: value for name, value in changes.items() if name in vars(self)}
         options = {name: value for name, value in changes.items() if name not in own}
-        kept = dict(self.options) if own.get("model", self.model) == self.model else {}
-        own.setdefault("options", tuple({**kept, **options}.items()))
+        kept = self.options if own.get("model", self.model) == self.model else ()
+        own["options"] = tuple({**dict(own.get("options", kept)), **options}.items())
         shown = [f"{k}={v}" for k, v in changes.items() if k not in ("name", "seed", "epochs")]
         own.setdefault("name", ", ".join([self.name, *shown]))
         return dataclasses.replace(self, **own)
@@ -150,8 +124,37 @@ class Recipe:
         return Recipe(**values)
 
 
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """The value as a plain bool, int or float, so that equal recipes are written alike."""
+def _check_and_make_plain(recipe: Recipe) -> None:
+    """A ``ValueError`` for what no recipe can be; numbers plain, options sorted, defaults left out.
+
+    So equal recipes are written alike. An option's value is checked by the network that takes it.
+    """
+    for one in dataclasses.fields(recipe):
+        value = _plain(one.name, getattr(recipe, one.name), one.type)
+        object.__setattr__(recipe, one.name, value)
+    check_settings(recipe)
+    known = network_options(recipe.model)
+    if recipe.border and "image_size" not in known:
+        raise ValueError(f"border must be 0: {recipe.model!r} takes only whole images")
+    for option, _ in recipe.options:
+        if option == "image_size":
+            raise ValueError("the image size follows from border: set border instead")
+        if option not in known:
+            nearest = difflib.get_close_matches(option, [*known, *vars(recipe)], n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            where = f"no field of a recipe and no option of the network {recipe.model!r}"
+            raise ValueError(f"{option!r} is {where}{hint}")
+    plain = [(name, _plain(name, value, type(known[name]))) for name, value in recipe.options]
+    differing = sorted((name, value) for name, value in plain if value != known[name])
+    object.__setattr__(recipe, "options", tuple(differing))
+    if recipe.optimiser in ("adam", "adamw") and recipe.momentum:
+        raise ValueError(f"{recipe.optimiser} takes no momentum, found {recipe.momentum}")
+    if recipe.nesterov and not (recipe.optimiser == "sgd" and recipe.momentum):
+        raise ValueError("nesterov is a kind of SGD's momentum: set momentum above 0")
+
+
+def _plain(name: str, value: Any, kind: Any) -> Any:
+    """The value as Python's own bool, int or float, where a setting is of that kind."""
     if kind not in (bool, int, float):
         return value
     if not isinstance(value, numbers.Real) or not math.isfinite(value) or kind(value) != value:

@@ -42,7 +42,8 @@ def stratified_folds(digits: Digits, folds: int = 5, seed: int = 0) -> list[Spli
     smallest = np.unique(labels, return_counts=True)[1].min()
     if folds > smallest:  # scikit-learn only warns
         raise ValueError(f"folds must not exceed the smallest class ({smallest}), got {folds!r}")
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    parts = splitter.split(labels, labels)  # it looks at the second argument, not at the images
     return [_split(f"fold {k} of {folds}", *part) for k, part in enumerate(parts, start=1)]
 
 

@@ -32,19 +32,19 @@ class Diverged(LabError):
 
 @dataclass(frozen=True)
 class History:
-    """What was seen while training; without a split nothing is validated."""
+    """Losses and accuracies while training; those of validation need a split."""
 
     steps_per_epoch: int
-    steps: tuple[int, ...] = ()  # 0, 100, 200, … of each epoch, as Report A has it, counted on
+    steps: tuple[int, ...] = ()  # the 0th, 100th, 200th, … of each epoch, since the first epoch
     step_losses: tuple[float, ...] = ()  # of the batch of each such step, before its update
-    epoch_losses: tuple[float, ...] = ()  # mean over the images, while the weights were changing
-    validation_losses: tuple[float, ...] = ()  # after each epoch; only the last over translations
+    epoch_losses: tuple[float, ...] = ()  # mean over the images, each before its batch's step
+    validation_losses: tuple[float, ...] = ()  # after each epoch
     validation_accuracies: tuple[float, ...] = ()
     epoch_seconds: tuple[float, ...] = ()  # of training alone
 
-    def plus(self, **seen: Iterable[float]) -> "History":
-        """The history with what was seen since then at the end."""
-        longer = {name: (*getattr(self, name), *values) for name, values in seen.items()}
+    def plus(self, **new: Iterable[float]) -> "History":
+        """The history with new values at the end."""
+        longer = {name: (*getattr(self, name), *values) for name, values in new.items()}
         return History(**{**vars(self), **longer})
 
 
@@ -95,10 +95,10 @@ def train_one_epoch(
 def predict(
     model: nn.Module, images: Tensor, recipe: Recipe, device: str | torch.device = "auto"
 ) -> Tensor:
-    """What the network answers: float32 [N, 10] on the CPU, for uint8 images [N, 28, 28].
+    """The logits of uint8 images [N, 28, 28]: float32 [N, 10], on the CPU.
 
-    A copy of the model answers, in evaluation mode. Where the recipe translates test images, the
-    answer is the logarithm of the mean probability over the translations.
+    A copy of the model computes them, in evaluation mode. Where the recipe translates test images,
+    they are the logarithm of the mean probability over the translations.
 
     Raises:
         TypeError: if the images are not uint8.
@@ -110,16 +110,17 @@ def predict(
         case shape:
             raise ValueError(f"expected grey images of shape [N, 28, 28], found {shape}")
     where = pick_device(device)
-    answering = copy.deepcopy(model).to(where).to(memory_format=torch.channels_last).eval()
-    answers = []
+    model = copy.deepcopy(model).to(where).to(memory_format=torch.channels_last).eval()
+    logits = []
     with torch.inference_mode():
         for batch in images.to(where).split(PREDICT_BATCH):
-            views = translated(batch, recipe.border, recipe.test_translation)
-            logits = torch.stack([answering(prepare(v, recipe.mean, recipe.std)) for v in views])
-            if len(logits) > 1:
-                logits = logits.log_softmax(2).logsumexp(0, keepdim=True) - math.log(len(logits))
-            answers.append(logits[0])
-    return torch.cat(answers).cpu()
+            moved = translated(batch, recipe.border, recipe.test_translation)
+            views = torch.stack([model(prepare(view, recipe.mean, recipe.std)) for view in moved])
+            if len(views) == 1:
+                logits.append(views[0])
+            else:
+                logits.append(views.log_softmax(2).logsumexp(0) - math.log(len(views)))
+    return torch.cat(logits).cpu()
 
 
 def fit(
@@ -134,7 +135,8 @@ def fit(
 
     With a ``split`` its training images are learned and its validation images scored after every
     epoch. ``echo`` gets a line per epoch. The same recipe, digits and split give the same result on
-    one machine with one number of threads; PyTorch's global random state is left as it was.
+    one machine with one number of threads. The random state of the CPU and of CUDA is left as it
+    was.
 
     Raises:
         Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the answers
@@ -154,18 +156,20 @@ def fit(
         )
     train, validation = digits.train, None
     if split:
-        train, validation = (_part(train, rows) for rows in (split.train, split.validation))
+        train, validation = (_subset(train, rows) for rows in (split.train, split.validation))
     gpus = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
     with torch.random.fork_rng(gpus), torch.backends.cudnn.flags(enabled=True, **exact):
-        # Training on the CPU starts no GPU, not even to seed it.
-        (torch.default_generator if where.type == "cpu" else torch).manual_seed(recipe.seed)
+        if where.type == "cpu":
+            torch.default_generator.manual_seed(recipe.seed)  # and no GPU is started to be seeded
+        else:
+            torch.manual_seed(recipe.seed)
         model = recipe.build()
         initialise(model, recipe.initialisation)
         # The layout that convolutions and poolings work fastest on, on a CPU and on a GPU.
         model = model.to(where).to(memory_format=torch.channels_last)
         seconds = _pretrain(model, recipe, train, where) if recipe.pretraining != "none" else 0.0
-        model, history, answers = _train(model, recipe, train, where, validation, echo)
+        model, history, logits = _train(model, recipe, train, where, validation, echo)
         test_logits = predict(model, digits.test.images, recipe, where)
     if not test_logits.isfinite().all():
         raise Diverged(
@@ -174,7 +178,7 @@ def fit(
         )
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     seconds += sum(history.epoch_seconds)
-    return Fit(recipe, model, history, test_logits, answers, seconds)
+    return Fit(recipe, model, history, test_logits, logits, seconds)
 
 
 def _train(
@@ -185,19 +189,22 @@ def _train(
     validation: Images | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> tuple[nn.Sequential, History, Tensor]:
-    """Train ``model``; what answers, its history and its last answers to the validation images."""
+    """Train ``model``: the network to predict with, its history and its last validation logits.
+
+    The network is ``model`` itself or, with averaging, the running mean of its weights.
+    """
     shuffler = torch.Generator().manual_seed(recipe.seed)
     augmenter = torch.Generator().manual_seed(recipe.seed)
     if recipe.train_fraction < 1:
         count = max(1, round(recipe.train_fraction * len(train)))
-        train = _part(train, torch.randperm(len(train), generator=shuffler)[:count])
+        train = _subset(train, torch.randperm(len(train), generator=shuffler)[:count])
     images = F.pad(train.images.to(device), [recipe.batch_translation] * 4)
     train = Images(images, train.labels.to(device))
     steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     optimiser = make_optimiser(recipe, model)
     schedule = make_schedule(recipe, optimiser, steps_per_epoch)
     averaged = running_mean(model, recipe.averaging)
-    answering: Any = averaged.module if averaged else model
+    predicting: Any = averaged.module if averaged else model
     loss_of, in_bfloat16 = partial(_loss, recipe, model), computes_in_bfloat16(recipe, device)
 
     def after_step(losses: list[Tensor]) -> None:
@@ -207,7 +214,7 @@ def _train(
         if device.type == "cpu":  # reading a loss makes the host wait for a GPU
             _stop_if_diverged(losses[-2:], schedule.last_epoch, recipe)
 
-    history, answers = History(steps_per_epoch), torch.empty(0, CLASSES)
+    history, logits = History(steps_per_epoch), torch.empty(0, CLASSES)
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
         order = torch.randperm(len(train), generator=shuffler).to(device).split(recipe.batch_size)
@@ -221,14 +228,15 @@ def _train(
         sizes = torch.tensor([len(rows) for rows in order])
         history = history.plus(epoch_losses=[float((losses.double() * sizes).sum() / len(train))])
         if validation is not None:
+            # Translations take time: only the last epoch is validated over them.
             how = recipe if epoch == recipe.epochs else recipe.but(test_translation=0)
-            answers = predict(answering, validation.images, how, device)
-            loss = float(F.cross_entropy(answers, validation.labels))
-            accuracy = float((answers.argmax(1) == validation.labels).double().mean())
+            logits = predict(predicting, validation.images, how, device)
+            loss = float(F.cross_entropy(logits, validation.labels))
+            accuracy = float((logits.argmax(1) == validation.labels).double().mean())
             history = history.plus(validation_losses=[loss], validation_accuracies=[accuracy])
         if echo:
             echo(_last_epoch(history, recipe.epochs))
-    return answering, history, answers
+    return predicting, history, logits
 
 
 def _loss(recipe: Recipe, model: nn.Module, y_hat: Tensor, y: Tensor) -> Tensor:
@@ -257,7 +265,7 @@ def _last_epoch(history: History, epochs: int) -> str:
     return f"{line}{validated}, {history.epoch_seconds[-1]:.1f} s"
 
 
-def _part(digits: Images, rows: Tensor) -> Images:
+def _subset(digits: Images, rows: Tensor) -> Images:
     return Images(digits.images[rows], digits.labels[rows])
 
 
@@ -289,8 +297,8 @@ def _pretrain(model: nn.Sequential, recipe: Recipe, train: Images, device: torch
     else:
         generator = torch.Generator().manual_seed(recipe.seed)
         turns = torch.randint(4, (len(train),), generator=generator)
-        turned = torch.stack([train.images.rot90(k, (1, 2)) for k in range(4)])
-        train = Images(turned[turns, range(len(train))], turns)
+        turned = [image.rot90(k) for image, k in zip(train.images, turns.tolist(), strict=True)]
+        train = Images(torch.stack(turned), turns)
     _, history, _ = _train(model, first, train, device)
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     anew = nn.Linear(last.in_features, last.out_features)  # on the CPU: the same for every device

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_lab.limits import BELOW_1, PROBABILITY, Limit, at_least, check
+from mnist_lab.limits import BELOW_1, PROBABILITY, Limit, at_least, check_settings, setting
 
-CROP: Limit = (lambda share: 0 < share[0] <= share[1] <= 1, "0 < smallest <= largest <= 1")
-RATIO: Limit = (lambda ratio: 0 < ratio[0] <= ratio[1] < math.inf, "0 < smallest <= largest")
+SHARES: Limit = (
+    lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] <= 1,
+    "(smallest, largest) with 0 < smallest <= largest <= 1",
+)
+RATIOS: Limit = (
+    lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] < math.inf,
+    "(smallest, largest) with 0 < smallest <= largest",
+)
 ACUTE: Limit = (lambda angle: 0 <= angle < 90, "in [0, 90) degrees")
 
 
@@ -22,24 +28,24 @@ ACUTE: Limit = (lambda angle: 0 <= angle < 90, "in [0, 90) degrees")
 class Augmentation:
     """Random changes made to every training image, each image drawing its own."""
 
-    rotation: float = 0.0  # largest angle in degrees, to either side
-    translation: float = 0.0  # largest move along each axis, as a share of the image's width
-    scale: float = 0.0  # largest change of size: a factor in [1 - scale, 1 + scale]
-    shear: float = 0.0  # largest angle of slant in degrees, to either side
-    horizontal_flip: float = 0.0  # probability of mirroring left and right
-    vertical_flip: float = 0.0  # probability of mirroring top and bottom
-    # smallest and largest share of the area that a crop keeps before it is enlarged to full size
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    crop_ratio: tuple[float, float] = (1.0, 1.0)  # of that crop's width to its height
+    rotation: float = setting(0.0, at_least(0))  # largest angle in degrees, to either side
+    # Largest move along each axis, as a share of the image's width.
+    translation: float = setting(0.0, at_least(0))
+    scale: float = setting(0.0, BELOW_1)  # largest change of size: by 1 - scale to 1 + scale
+    shear: float = setting(0.0, ACUTE)  # largest angle of slant in degrees, to either side
+    horizontal_flip: float = setting(0.0, PROBABILITY)  # of mirroring left and right
+    vertical_flip: float = setting(0.0, PROBABILITY)  # of mirroring top and bottom
+    # Smallest and largest share of the area that a crop keeps before it is enlarged to full size,
+    # and ratio of that crop's width to its height.
+    crop_scale: tuple[float, float] = setting((1.0, 1.0), SHARES)
+    crop_ratio: tuple[float, float] = setting((1.0, 1.0), RATIOS)
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             plain = tuple(map(float, value)) if field.name.startswith("crop") else float(value)
             object.__setattr__(self, field.name, plain)
-        check(vars(self), rotation=at_least(0), translation=at_least(0), scale=BELOW_1)
-        check(vars(self), shear=ACUTE, horizontal_flip=PROBABILITY, vertical_flip=PROBABILITY)
-        check(vars(self), crop_scale=CROP, crop_ratio=RATIO)
+        check_settings(self)
 
 
 def to_unit_interval(images: Tensor) -> Tensor:
@@ -79,43 +85,52 @@ def translated(images: Tensor, border: int, pixels: int) -> Iterator[Tensor]:
 
 
 def augment(
-    images: Tensor, how: Augmentation, generator: torch.Generator, border: int = 0
+    images: Tensor, augmentation: Augmentation, generator: torch.Generator, border: int = 0
 ) -> Tensor:
     """Every image changed by its own random draw: turned, slanted, flipped, resized and moved.
 
     float32 [N, 1, H, H] in [0, 1], where 0 is black, to the same less ``border`` pixels on each
     side. The changes of an image are multiplied into one matrix, so that it is resampled only once
-    (bilinear); the very pixels come back when ``how`` changes nothing.
+    (bilinear); the very pixels come back when ``augmentation`` changes nothing.
     """
-    if how == Augmentation():
+    if augmentation == Augmentation():
         return crop(images, border).clone()
     n, device, size = len(images), images.device, images.shape[-1]
-    # All at once: a small copy to a GPU for each would make it wait each time.
-    uniform = iter(torch.rand(11, n, generator=generator).to(device))
+    # A uniform number in [0, 1) per image for each of its changes, all drawn at once: a small copy
+    # to a GPU for each would make it wait each time.
+    u = torch.rand(11, n, generator=generator).to(device)
+    u_angle, u_slant, u_flip_x, u_flip_y, u_size, u_area, u_ratio, *u_place = u
 
-    def draw(low: float, high: float) -> Tensor:
-        return next(uniform) * (high - low) + low
+    def between(low: float, high: float, u: Tensor) -> Tensor:
+        return u * (high - low) + low
 
-    angle = draw(-how.rotation, how.rotation) * (math.pi / 180)
-    slant = draw(-how.shear, how.shear) * (math.pi / 180)
-    mirror_x = 1 - 2 * (draw(0, 1) < how.horizontal_flip).float()
-    mirror_y = 1 - 2 * (draw(0, 1) < how.vertical_flip).float()
-    resize = draw(1 - how.scale, 1 + how.scale)
-    area = draw(*how.crop_scale)
-    ratio = draw(math.log(how.crop_ratio[0]), math.log(how.crop_ratio[1])).exp()
-    ratio = ratio.clamp(area, 1 / area)  # a window of this area that is no larger than the image
+    angle = between(-augmentation.rotation, augmentation.rotation, u_angle) * (math.pi / 180)
+    slant = between(-augmentation.shear, augmentation.shear, u_slant) * (math.pi / 180)
+    flip_x = torch.where(u_flip_x < augmentation.horizontal_flip, -1.0, 1.0)
+    flip_y = torch.where(u_flip_y < augmentation.vertical_flip, -1.0, 1.0)
+    resize = between(1 - augmentation.scale, 1 + augmentation.scale, u_size)
+    area = between(*augmentation.crop_scale, u_area)
+    low, high = map(math.log, augmentation.crop_ratio)
+    ratio = between(low, high, u_ratio).exp().clamp(area, 1 / area)  # such a crop fits
+
+    # The output shows a window of the image, enlarged. Width and height are shares of the image's;
+    # to make the image 1.1 times as large is to look through a window 1.1 times as small.
     width, height = (area * ratio).sqrt() / resize, (area / ratio).sqrt() / resize
-    moved = how.translation
-    x = draw(-1, 1) * (1 - width * resize) + 2 * draw(-moved, moved) * width
-    y = draw(-1, 1) * (1 - height * resize) + 2 * draw(-moved, moved) * height
-    inside = (size - 2 * border) / size
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    # The window's centre: anywhere that the crop, before resizing, leaves room for, then moved.
+    # Coordinates run from -1 to 1 across an image, so a move by its whole width is one by 2.
+    u_crop_x, u_move_x, u_crop_y, u_move_y = u_place
+    room_x, room_y, move = 1 - width * resize, 1 - height * resize, augmentation.translation
+    x = between(-1, 1, u_crop_x) * room_x + 2 * between(-move, move, u_move_x) * width
+    y = between(-1, 1, u_crop_y) * room_y + 2 * between(-move, move, u_move_y) * height
+
     # ``affine_grid`` asks where each pixel of the output comes from: the inverse of each change.
-    turn = _matrices(angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero)
+    zero, one = torch.zeros(n, device=device), torch.ones(n, device=device)
+    rotation = _matrices(angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero)
     shear = _matrices(one, slant.tan(), zero, zero, one, zero)
-    flips = _matrices(mirror_x, zero, zero, zero, mirror_y, zero)
+    flips = _matrices(flip_x, zero, zero, zero, flip_y, zero)
+    inside = (size - 2 * border) / size  # the share of the width that is left without the border
     window = _matrices(inside * width, zero, x, zero, inside * height, y)
-    matrices = (turn @ shear @ flips @ window)[:, :2]
+    matrices = (rotation @ shear @ flips @ window)[:, :2]
     grid = F.affine_grid(matrices, [n, 1, *[size - 2 * border] * 2], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mnist_lab.course.settings import PROFILES
-from mnist_lab.files import PROJECT, LabError, replacing, shown
+from mnist_lab.files import PROJECT, LabError, display_path, replacing
 
 DATASETS = ["auto", "mnist", "uci-digits"]
 PARTS = ["startup", "epochs", "fast", "strong", "accurate", "inference"]
@@ -33,7 +33,7 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise  # nobody reads on: click ends quietly
     except OSError as error:
-        where = f"{shown(Path(error.filename))}: " if error.filename else ""
+        where = f"{display_path(Path(error.filename))}: " if error.filename else ""
         click.echo(where + " ".join(str(error.strerror or error).split()), err=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -159,7 +159,7 @@ def search(seeds: int | None, jobs: int, dataset: str, out: Path) -> None:
     table = search_again(open_store(), digits, seeds, jobs=jobs, echo=click.echo)
     with replacing(out) as new:
         table.round(6).to_csv(new, index=False, lineterminator="\n")
-    click.echo(f"Wrote {shown(out)}")
+    click.echo(f"Wrote {display_path(out)}")
 
 
 @main.command()
@@ -203,5 +203,5 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
 def _say_where(folder: Path) -> None:
     from mnist_lab.course.report import headline
 
-    click.echo(f"Report: {shown(folder / 'report.html')} and report.pdf beside it")
+    click.echo(f"Report: {display_path(folder / 'report.html')} and report.pdf beside it")
     click.echo("\n".join(headline(folder)))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mnist_lab.course.run import RunFolder, provenance, write_json
 from mnist_lab.course.settings import NOTEBOOKS, notebook_settings, plan_settings
-from mnist_lab.files import PROJECT, LabError, shown
+from mnist_lab.files import PROJECT, LabError, display_path
 
 
 class CourseFailed(LabError):
@@ -172,7 +172,7 @@ def _execute(
     if failures:
         raise CourseFailed(
             f"{source.stem} failed at {failures[0]}\n"
-            f"  The failed notebook is kept: {shown(target)}\n"
+            f"  The failed notebook is kept: {display_path(target)}\n"
             "  The last finished report was not touched."
         )
     # Take this machine's paths out. JSON writes a backslash twice, and twice again in sources.
@@ -209,7 +209,7 @@ def _alone(folder: Path) -> AbstractContextManager[object]:
         return FileLock(folder.with_name(f".{folder.name}.lock")).acquire(timeout=0)
     except Timeout:
         raise LabError(
-            f"Another run is writing {shown(folder)}.\n"
+            f"Another run is writing {display_path(folder)}.\n"
             "  Wait until it ends, or choose another folder."
         ) from None
 
@@ -219,7 +219,7 @@ def _check_destination(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / "provenance.json").is_file():
         raise LabError(
-            f"{shown(folder)} exists and is not a report of this course (no provenance.json).\n"
+            f"{display_path(folder)} exists and is no report of this course (no provenance.json).\n"
             "  It was left alone: give another folder with --out, or move it away."
         )
 
@@ -239,9 +239,9 @@ def _replace(folder: Path, by: Path) -> None:
         new.replace(folder)
     except OSError as error:
         raise LabError(
-            f"{shown(folder)} cannot be replaced: {error.strerror}.\n"
+            f"{display_path(folder)} cannot be replaced: {error.strerror}.\n"
             "  Close the programs that use its files, then run again.\n"
-            f"  The new results are kept: {shown(by)}"
+            f"  The new results are kept: {display_path(by)}"
         ) from error
     finally:
         if new.exists():

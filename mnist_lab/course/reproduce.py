@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from mnist_lab.course.run import RunFolder
-from mnist_lab.evaluation import per_class_table
 from mnist_lab.files import LabError
 from mnist_lab.recipes import REPORT_A
 from mnist_lab.study import experiments, findings, predictions, shifts
@@ -81,7 +80,7 @@ def networks(run: RunFolder) -> Results:
         "comparison": predictions.score_table(every),
         "digits": predictions.digit_table(every),
         "mcnemar": tested,
-        "per_class": per_class_table(a.scores[0]),
+        "per_class": predictions.per_class_table(a.scores[0]),
         "confusion_matrix": findings.confusion_table(a.scores[0].confusion),
         "confusion_summed": findings.confusion_table(predictions.summed_confusion(a)),
         "confusions": predictions.confusions_by_seed(a),

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_lab.files import PROJECT, LabError, replacing, shown
+from mnist_lab.files import PROJECT, LabError, display_path, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise LabError(
-                f"{shown(path.parent)} is not a finished run: {name} cannot be read: {reason}.\n"
+                f"{display_path(path.parent)} is no finished run: {name} can't be read: {reason}.\n"
                 "  Give the folder of a report, such as report/mnist-full."
             ) from error
 

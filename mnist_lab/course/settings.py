@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lab.files import LabError, shown
+from mnist_lab.files import LabError, display_path
 
 _FILE = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
 NOTEBOOKS: tuple[str, ...] = tuple(_FILE["notebooks"])
@@ -52,10 +52,10 @@ def notebook_settings(notebook: Path) -> dict[str, Setting]:
                 settings[ast.unparse(line.target)] = Setting(kind, default)
         return settings
     except OSError as error:
-        raise LabError(f"{shown(notebook)} cannot be read: {error.strerror}.") from error
+        raise LabError(f"{display_path(notebook)} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise LabError(
-            f"{shown(notebook)} is not a notebook with settings such as `epochs: int = 2`: {error}."
+            f"{display_path(notebook)} has no settings such as `epochs: int = 2`: {error}."
             "\n  Mend its cell tagged `parameters`, or fetch a good copy of it."
         ) from error
 

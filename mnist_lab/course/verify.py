@@ -15,7 +15,7 @@ import pandas as pd
 from mnist_lab.course import report, reproduce
 from mnist_lab.course.run import RunFolder
 from mnist_lab.data import load_digits
-from mnist_lab.files import LabError, shown
+from mnist_lab.files import LabError, display_path
 from mnist_lab.recipes import REPORT_A
 from mnist_lab.splits import stratified_split
 from mnist_lab.study import experiments
@@ -156,7 +156,7 @@ def retrain(
     kept, digits = run.provenance["dataset"], load_digits(run.provenance["dataset"]["name"])
     if digits.digest != kept["digest"]:
         raise LabError(
-            f"The digits found here are not those of the run in {shown(folder)}:\n"
+            f"The digits found here are not those of the run in {display_path(folder)}:\n"
             f"  expected digest {kept['digest'][:16]}…, found {digits.digest[:16]}…"
         )
     used = run.provenance["parameters"]["05_optimization"]

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from pandas import DataFrame, Series
 
-from mnist_lab.evaluation import per_class_table, wilson_interval
+from mnist_lab.evaluation import wilson_interval
 from mnist_lab.models import parameter_count
 from mnist_lab.recipes import FAST, REPORT_A
 from mnist_lab.study import experiments, predictions
 from mnist_lab.study.ideas import CATALOGUE, Idea
-from mnist_lab.study.predictions import Predictions
+from mnist_lab.study.predictions import Predictions, per_class_table
 from mnist_lab.study.statistics import Mean, mcnemar, mean_interval, pareto_front, repeats_needed
 
 Numbers = dict[str, Any]

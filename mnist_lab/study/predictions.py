@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mnist_lab import evaluation
-from mnist_lab.evaluation import Scores, per_class_table, probabilities
+from mnist_lab.evaluation import Scores, probabilities, wilson_interval
 from mnist_lab.files import LabError
 from mnist_lab.models import CLASSES
 from mnist_lab.study import calibration
@@ -27,6 +27,26 @@ from mnist_lab.training import Fit
 ERRORS_ALLOWED = {"1 in 10,000": 1e-4, "1 in 1,000": 1e-3}
 POSTAL_CODE = 6
 TRAINING = ["network", "seed"]  # the columns that tell one training from another
+
+
+def per_class_table(scores: Scores) -> pd.DataFrame:
+    """One row per digit: support, precision, recall, the recall's 95 % Wilson interval, F1."""
+    bounds = [
+        wilson_interval(correct, total) if total else (math.nan, math.nan)
+        for correct, total in zip(scores.confusion.diagonal(), scores.support, strict=True)
+    ]
+    low, high = zip(*bounds, strict=True)
+    return pd.DataFrame(
+        {
+            "digit": range(CLASSES),
+            "support": scores.support,
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "recall_low": low,
+            "recall_high": high,
+            "f1": scores.f1,
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from mnist_lab import training
 from mnist_lab.data import Digits
 from mnist_lab.devices import pick_device
-from mnist_lab.files import PROJECT, LabError, replacing, shown
+from mnist_lab.files import PROJECT, LabError, display_path, replacing
 from mnist_lab.recipes import Recipe
 from mnist_lab.splits import Split, stratified_folds
 from mnist_lab.study.cache_key import cache_key
@@ -172,7 +172,7 @@ class Store:
                     save_file(tensors, temporary, about)
         except (OSError, SafetensorError) as error:
             raise LabError(
-                f"A fit of {recipe.name} cannot be written to {shown(self.folder)}: {error}\n"
+                f"A fit of {recipe.name} can't be written to {display_path(self.folder)}: {error}\n"
                 "  Make room there, or set MNIST_LAB_RUNS to another folder, then run again."
             ) from error
 
@@ -189,7 +189,7 @@ class Store:
                 return _unpacked(recipe, tensors, about)
             except Exception as error:  # of the file, of JSON, of PyTorch
                 if echo:
-                    echo(f"{shown(path)} is damaged, and its fit is made again: {error}")
+                    echo(f"{display_path(path)} is damaged, and its fit is made again: {error}")
         return None
 
 

@@ -262,7 +262,7 @@ def test_what_is_no_report_is_never_touched(tmp_path, run, runs, file):
     write_notebook(tmp_path, "one")
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text("years of work")
-    with pytest.raises(LabError, match=r"(?s)report exists and is not a report.*--out"):
+    with pytest.raises(LabError, match=r"(?s)report exists and is no report.*--out"):
         run("one")
     assert (tmp_path / file).read_text() == "years of work"
     assert not runs.exists()
@@ -378,7 +378,7 @@ def test_report_lost_between_the_two_renames_comes_back(tmp_path, run, last_repo
 
 
 def test_report_is_made_again_from_a_finished_run_only(tmp_path):
-    with pytest.raises(LabError, match=r"metrics\.json cannot be read: No such file"):
+    with pytest.raises(LabError, match=r"metrics\.json can.t be read: No such file"):
         render_again(tmp_path, render)
     assert not list(tmp_path.iterdir())
     for name in ("metrics.json", "provenance.json"):

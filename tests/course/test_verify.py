@@ -154,7 +154,7 @@ def test_files_that_are_missing_or_were_added_are_named(copy):
 def test_what_is_no_run_cannot_be_verified(tmp_path):
     command = [sys.executable, "-m", "mnist_lab", "verify", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "is not a finished run" in done.stderr
+    assert done.returncode == 2 and "is no finished run" in done.stderr
 
 
 def test_training_an_idea_again_reaches_what_the_run_recorded(copy):
