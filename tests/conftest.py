@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from mnist_lab import data
@@ -108,25 +109,31 @@ def made_up_report(made_up_run) -> Path:
 
 
 @pytest.fixture(scope="session")
-def course(tmp_path_factory) -> tuple[Path, str]:
+def course(tmp_path_factory, worker_id) -> tuple[Path, str]:
     """The folder of a finished run of the whole course, and what the command printed."""
-    home = tmp_path_factory.mktemp("course")
-    out = home / "uci-digits-student"
-    command = [sys.executable, "-m", "mnist_lab", "run", "--dataset", "uci-digits"]
+    home = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        home = home.parent  # which the processes of one session share
+    out, printed = home / "course" / "uci-digits-student", home / "course" / "printed.txt"
+    with FileLock(home / "course.lock"):
+        if not printed.exists():
+            out.parent.mkdir()
+            printed.write_text(run_the_course(out), encoding="utf-8")
+    return out, printed.read_text(encoding="utf-8")
+
+
+def run_the_course(out: Path) -> str:
+    """Run it on the bundled digits with little training; what the command printed."""
+    command = [sys.executable, "-m", "mnist_lab", "run", "--dataset", "uci-digits", "--out", out]
     short = {"epochs": 1, "epochs_b": 1, "epochs_fast": 2, "cv_epochs": 1, "seeds": 2}
     short |= {"shifted_images": 50, "tsne_images": 150, "idea_seeds": 2, "fresh_seeds": 2}
     done = subprocess.run(
-        [
-            *command,
-            "--out",
-            out,
-            *(word for name, value in short.items() for word in ("-p", name, str(value))),
-        ],
-        env={**os.environ, "MNIST_LAB_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1"},
-        cwd=home,
+        [*command, *(word for name, value in short.items() for word in ("-p", name, str(value)))],
+        env={**os.environ, "MNIST_LAB_RUNS": str(out.parent / "runs"), "OMP_NUM_THREADS": "1"},
+        cwd=out.parent,
         capture_output=True,
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""
-    return out, done.stdout
+    return done.stdout

@@ -94,7 +94,7 @@ def shared_runs(tmp_path_factory) -> Path:
 def compare(path: Path, runs: Path, strict: bool) -> subprocess.CompletedProcess[str]:
     """Run nbval on one notebook; without ``strict`` only cells tagged for it are compared."""
     mode = "--nbval" if strict else "--nbval-lax"
-    command = [sys.executable, "-m", "pytest", mode, "--nbval-current-env", str(path)]
+    command = [sys.executable, "-m", "pytest", "-n", "0", mode, "--nbval-current-env", str(path)]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "--tb=short"],
         env={**os.environ, "MNIST_LAB_RUNS": str(runs)},
