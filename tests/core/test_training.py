@@ -202,7 +202,7 @@ def smoothed(model: nn.Module, X: Tensor, y: Tensor) -> Tensor:
         ({"weight_decay": 0.1}, {"loss_of": penalty(lambda p: 0.1 / 2 * p**2)}),
         ({"schedule": "cosine"}, {"rate_of": lambda t: 0.05 * (1 + math.cos(math.pi * t / 7)) / 2}),
     ],
-    ids=str,
+    ids=["label smoothing", "L1", "weight decay", "cosine"],
 )
 def test_what_a_recipe_adds_to_the_loop_is_its_formula(few_digits, changes, plain):
     expected, model = plain_training(TINY, few_digits, **plain)

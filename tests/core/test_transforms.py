@@ -71,7 +71,7 @@ def test_a_border_is_cut_off_as_by_torchvisions_center_crop(uci_digits, border):
         ({"vertical_flip": 1}, reference.vflip),
         ({"horizontal_flip": 1, "vertical_flip": 1}, lambda grey: grey.flip(1, 2)),
     ],
-    ids=str,
+    ids=["left and right", "top and bottom", "both"],
 )
 def test_a_certain_flip_gives_torchvisions_grey_levels(uci_digits, how, expected):
     grey = uci_digits.train.images[:64]
