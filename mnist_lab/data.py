@@ -13,7 +13,7 @@ from textwrap import indent
 import numpy as np
 import torch
 
-from mnist_lab.files import LARGEST, PROJECT, LabError, display_path
+from mnist_lab.files import MAX_BYTES, PROJECT, LabError, display_path
 
 DATASETS = ("auto", "mnist", "uci-digits")
 MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between copies
@@ -24,7 +24,7 @@ MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between c
 }
 MNIST_BYTES = dict(zip(MNIST_SHA256, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
 BANNER = """\
-NOT MNIST: none of its files were found here and no mirror could supply them.
+NOT MNIST: its four files were not all found here and no mirror could supply them.
 This uses the 1,797 real handwritten digits (UCI, 8×8) bundled with scikit-learn instead.
 For MNIST, run `python -m mnist_lab data --fetch` with a network, or set MNIST_LAB_DATA
 to a folder that holds its four files."""
@@ -78,11 +78,15 @@ def load_digits(
     mirrors: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Digits:
-    """MNIST where it can be had, else (with a banner) the bundled UCI digits; or the one named.
+    """ "auto": MNIST where it can be had, else (with a banner) the bundled UCI digits.
 
-    MNIST is looked for in ``root``, else in the folder that ``MNIST_LAB_DATA`` names: MissingData
-    if that lacks a file. Else in the project's ``data/``, where missing files are fetched. They may
-    be raw or .gz, flat or in ``MNIST/raw`` below; one that isn't what its name says is DamagedFile.
+    MNIST is looked for in ``root`` or, without it, in the folder that ``MNIST_LAB_DATA`` names or,
+    without that too, in the project's ``data/``, into which missing files are fetched. They may be
+    raw or .gz, in the folder itself or in ``MNIST/raw`` below it.
+
+    Raises:
+        MissingData: if a folder that was named lacks a file, or "mnist" can't be fetched.
+        DamagedFile: if a file is not what its name says.
     """
     if name not in DATASETS:
         raise UnknownDataset(f"no dataset {name!r}: expected one of {', '.join(DATASETS)}.")
@@ -140,7 +144,7 @@ def describe_data(root: str | Path | None = None) -> list[str]:
     found = _locate(folder)
     faults = _faults(found)
     states = {stem: f"good: {display_path(path)}" for stem, path in found.items()} | faults
-    hint = "A named folder has to hold all four. Into the project's own they are fetched."
+    hint = "A folder that you name has to hold all four. The project's own is filled by a download."
     return [
         f"MNIST is looked for, raw or .gz, in {display_path(folder)} ({why}) and its MNIST/raw:",
         *(f"  {stem}  {states[stem]}" for stem in MNIST_SHA256),
@@ -151,12 +155,13 @@ def describe_data(root: str | Path | None = None) -> list[str]:
 def read_idx(path: str | Path) -> np.ndarray:
     """Images [N, rows, columns] or labels [N], uint8, of an IDX file (MNIST's format), raw or .gz.
 
-    DamagedFile if it is no whole IDX file, or has the name of one of MNIST's and not its bytes.
+    Raises:
+        DamagedFile: if it is not a whole IDX file, or has the name but not the bytes of MNIST's.
     """
     path = Path(path)
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            content = bytearray(file.read(LARGEST + 1))  # writable, as PyTorch wants its memory
+            content = bytearray(file.read(MAX_BYTES + 1))  # writable, as PyTorch wants its memory
     except (OSError, EOFError, zlib.error) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise _damaged(path, "a file that can be read", found) from None
@@ -171,6 +176,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         expected = f"{MNIST_BYTES[name]:,} bytes with SHA-256 {MNIST_SHA256[name][:8]}…"
         found = f"{len(content):,} bytes with SHA-256 {digest[:8]}… ({verdict})"
         raise _damaged(path, expected, found)
+    # An IDX file: 0, 0, the type (8 is uint8), how many dimensions, the length of each, the bytes.
     try:
         dims = {b"\0\0\x08\x03": 3, b"\0\0\x08\x01": 1}[bytes(content[:4])]
         shape = np.frombuffer(content, ">u4", count=dims, offset=4)
@@ -253,9 +259,10 @@ def _place_like_mnist(image: np.ndarray) -> np.ndarray:
         """Halves go up, with a hair's breadth of slack so that every machine's floats agree."""
         return np.floor(x + 0.5 + 1e-6).astype(int)
 
-    ink = image[ndimage.find_objects((image > 0).astype(int))[0]]
+    ink = image[ndimage.find_objects((image > 0).astype(int))[0]]  # cut to its bounding box
     size = nearest(20 * np.array(ink.shape) / max(ink.shape))
     enlarged = ndimage.zoom(ink, size / ink.shape, order=1, mode="nearest", grid_mode=True)
     pixels = nearest(enlarged * (255 / 16)).astype(np.uint8)
+    # Rows above and columns to the left, so that the centre of mass comes to (14, 14).
     before = nearest(14 - np.array(ndimage.center_of_mass(pixels)))
     return np.pad(pixels, np.stack([before, 28 - before - size], axis=1))

@@ -27,10 +27,11 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 def has_bfloat16(device: torch.device) -> bool | None:
     """Whether the device itself computes in bfloat16, or ``None`` where PyTorch can't say.
 
-    Elsewhere PyTorch imitates it, many times slower than float32.
+    On a device that does not, PyTorch imitates it, many times slower than float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
         features = torch.cpu.get_capabilities()
         return any(has for name, has in features.items() if "bf16" in name)

@@ -9,12 +9,12 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from mnist_lab.files import LARGEST, LabError, replacing
+from mnist_lab.files import MAX_BYTES, LabError, replacing
 
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 CHUNK = 8192  # bytes; what a connection that breaks off loses at most
 DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)  # what reading a bad .gz raises
-REASONS = {  # a sign in the error, and what it means to a user; the first that is there counts
+REASONS = {  # text in an error, and what it means to a user; the first one found is used
     "ProxyError": "the proxy refused",
     "SSLError": "no secure connection (certificate or TLS)",
     "ConnectTimeout": f"no answer within {TIMEOUT[0]} s",
@@ -31,7 +31,10 @@ def fetch_files(
     """Put ``<mirror>/<name>.gz``, decompressed, at ``folder/<name>`` for each name of ``digests``.
 
     What broke off stays as ``<name>.gz.part`` for the next call to resume. A mirror that can't be
-    reached is not asked again. LabError, a line per mirror, if a file can't be had from any.
+    reached is not asked again.
+
+    Raises:
+        LabError: if no mirror gives a file, with a line per mirror that says why.
     """
     reasons = {}
     reachable = list(mirrors)
@@ -40,9 +43,9 @@ def fetch_files(
             try:
                 _fetch(f"{mirror.rstrip('/')}/{name}.gz", folder / name, digest, progress)
                 break
-            except (*DAMAGED, requests.HTTPError) as error:
+            except (*DAMAGED, requests.HTTPError) as error:  # this file: the mirror may have others
                 reason = str(error).partition(" for url")[0]
-            except OSError as error:  # what else requests raises, and a folder not to be written
+            except OSError as error:  # requests' other errors, and a folder that is not writable
                 meanings = (REASONS[sign] for sign in REASONS if sign in repr(error))
                 reason = next(meanings, error.strerror or type(error).__name__)
                 reachable.remove(mirror)
@@ -57,14 +60,15 @@ def _fetch(url: str, target: Path, digest: str, progress: bool) -> None:
     try:
         _stream(url, part, progress)
         with gzip.open(part) as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_BYTES + 1)
         if (found := sha256(content).hexdigest()) != digest:
             raise gzip.BadGzipFile(f"expected SHA-256 {digest[:8]}…, found {found[:8]}…")
     except DAMAGED:
         part.unlink()
         if not resumed:
             raise
-        # The bytes to blame may be the ones another mirror or an older call left behind.
+        # Bytes left by another mirror or an older call may be to blame. The part is gone now, so
+        # that the second try is the last.
         return _fetch(url, target, digest, progress)
     with replacing(target) as temporary:
         temporary.write_bytes(content)
@@ -90,5 +94,5 @@ def _stream(url: str, part: Path, progress: bool) -> None:
         with part.open("ab" if have else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK):
                 bar.update(file.write(chunk))
-                if file.tell() > LARGEST:
-                    raise gzip.BadGzipFile(f"more than {LARGEST:,} bytes")
+                if file.tell() > MAX_BYTES:
+                    raise gzip.BadGzipFile(f"more than {MAX_BYTES:,} bytes")

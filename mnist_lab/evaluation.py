@@ -1,6 +1,7 @@
 """How good a classifier is, and how sure that is.
 
-Labels and predictions are int64 [N], logits float [N, 10]. Anything else raises ``ValueError``.
+Labels and predictions are int64 tensors [N], logits float tensors [N, 10]. Other shapes, classes
+and numbers that are not finite raise ``ValueError``.
 """
 
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def require_answers(labels: Tensor, *predictions: Tensor, logits: Tensor | None 
     digits, count = (labels, *predictions), labels.numel()
     shapes = [list(given.shape) for given in digits]
     if count == 0 or any(shape != [count] for shape in shapes):
-        raise ValueError(f"expected one digit for each image, and some: found shapes {shapes}")
+        raise ValueError(f"expected one digit for each image of at least one: found {shapes}")
     if unknown := set(torch.cat(digits).tolist()) - set(range(CLASSES)):
         raise ValueError(f"expected digits 0 to {CLASSES - 1}, found {sorted(unknown)}")
     if logits is not None and not (logits.shape == (count, CLASSES) and logits.isfinite().all()):
@@ -85,8 +86,7 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     """
     if total <= 0 or not 0 <= correct <= total:
         raise ValueError(f"expected 0 <= correct <= total and total > 0: {correct} of {total}")
-    test = stats.binomtest(int(correct), int(total))
-    interval = test.proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT: Path = Path(__file__).resolve().parent.parent  # holds mnist_lab/, notebooks/, data/
-LARGEST = 47_040_016  # bytes of MNIST's training images; more than that is never read
+MAX_BYTES = 47_040_016  # bytes of MNIST's training images; more than that is never read
 
 
 class LabError(Exception):

@@ -1,4 +1,4 @@
-"""The networks, each a list of named layers, and the sizes of what they make of an image.
+"""The networks, each a list of named layers, and the sizes of their feature maps.
 
 A network takes float32 images [N, 1, 28, 28], or of its ``image_size``, and gives float32 [N, 10],
 one number per digit. An option that it cannot take raises ``ValueError``.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_lab.limits import ABOVE_0, BELOW_1, at_least, check, one_of
+from mnist_lab.limits import ABOVE_0, BELOW_1, at_least, one_of, require
 
 IMAGE_SIZE = 28
 CLASSES = 10
@@ -25,8 +25,8 @@ def output_size(width: int, kernel_size: int, padding: int = 0, stride: int = 1)
     Raises:
         ValueError: if the filter is larger than the padded image, or there is no such filter.
     """
-    check(kernel_size=(kernel_size, at_least(1)), stride=(stride, at_least(1)))
-    check(padding=(padding, at_least(0)))
+    require(kernel_size=(kernel_size, at_least(1)), stride=(stride, at_least(1)))
+    require(padding=(padding, at_least(0)))
     if kernel_size > width + 2 * padding:
         raise ValueError(f"a filter of {kernel_size} does not fit {width} padded by {padding}")
     return (width + 2 * padding - kernel_size) // stride + 1
@@ -131,9 +131,9 @@ def report_a(
     It has 55,274 parameters. Each argument changes one thing, most of them as the reports propose
     but do not try; a layer that it adds has a name of its own, and no other layer's name changes.
     """
-    check(width=(width, ABOVE_0), linear_width=(linear_width, ABOVE_0))
-    check(dropout2d=(dropout2d, BELOW_1), dropout1=(dropout1, BELOW_1))
-    check(dropout2=(dropout2, BELOW_1), pooling=(pooling, one_of(POOLINGS)))
+    require(width=(width, ABOVE_0), linear_width=(linear_width, ABOVE_0))
+    require(dropout2d=(dropout2d, BELOW_1), dropout1=(dropout1, BELOW_1))
+    require(dropout2=(dropout2, BELOW_1), pooling=(pooling, one_of(POOLINGS)))
     if separable and not second_conv:
         raise ValueError("separable changes the convolution that second_conv=False leaves out")
     first = output_size(IMAGE_SIZE, kernel_size, padding, stride) // 2
@@ -213,8 +213,8 @@ def fast(
     convolution has ``width`` channels, the second twice as many; the ``activation`` of its hidden
     layer is "relu" or "gelu" (Hendrycks & Gimpel 2016, arXiv:1606.08415).
     """
-    check(width=(width, at_least(1)), hidden=(hidden, at_least(1)))
-    check(image_size=(image_size, at_least(12)), activation=(activation, one_of(ACTIVATIONS)))
+    require(width=(width, at_least(1)), hidden=(hidden, at_least(1)))
+    require(image_size=(image_size, at_least(12)), activation=(activation, one_of(ACTIVATIONS)))
     last = output_size(output_size(image_size, 5, stride=2), 3) // 2
     return _layers(
         conv1=nn.Conv2d(1, width, 5, stride=2, bias=False),
@@ -227,12 +227,12 @@ def fast(
 
 
 def deep(width: int = 32, image_size: int = IMAGE_SIZE) -> nn.Sequential:
-    """Five convolutions in three pooled stages, with ``width``, 2 and 4 times as many channels.
+    """Five convolutions with ``width``, 2 and 4 times as many channels, pooled three times.
 
-    Of each last channel only the largest value is kept, wherever in the image it is (global
-    max-pooling), so that few weights are needed after it.
+    The pooling after the last keeps the largest value of each channel, wherever in the image it is
+    (global max-pooling), so that few weights are needed after it.
     """
-    check(width=(width, at_least(1)), image_size=(image_size, at_least(8)))
+    require(width=(width, at_least(1)), image_size=(image_size, at_least(8)))
     channels = [1, width, 2 * width, 2 * width, 4 * width, 4 * width]
     layers: dict[str, nn.Module | None] = {}
     for i, size in enumerate((5, 3, 3, 3, 3)):

@@ -59,10 +59,13 @@ def make_schedule(
     if kind in ("cosine", "one_cycle"):
         return lr_scheduler.CosineAnnealingLR(optimiser, steps)
     if kind == "cyclical":
-        n = steps_per_epoch
-        return lr_scheduler.LambdaLR(
-            optimiser, lambda step: 0.1 + 0.9 * (1 - abs(1 - 2 * (step % n / n)))
-        )
+
+        def triangle(step: int) -> float:
+            """A tenth at the start of each epoch, 1 in its middle."""
+            done = step % steps_per_epoch / steps_per_epoch
+            return 0.1 + 0.9 * (1 - abs(1 - 2 * done))
+
+        return lr_scheduler.LambdaLR(optimiser, triangle)
     if kind == "warm_up":
         return lr_scheduler.LinearLR(optimiser, 0.1, total_iters=steps_per_epoch)
     return lr_scheduler.ConstantLR(optimiser, 1.0)

@@ -1,4 +1,4 @@
-"""A ``Recipe`` names everything that determines one training, and the named recipes."""
+"""A ``Recipe`` holds every choice that determines a training; here are also the named ones."""
 
 import dataclasses
 import difflib
@@ -21,14 +21,14 @@ PRETRAININGS = ("none", "uci-digits", "rotations")
 PRECISIONS = ("float32", "bfloat16", "auto")
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of all training pixels in [0, 1]; notebook 1 computes them
 
-_PIXELS: Limit = (lambda pixels: 0 <= pixels < IMAGE_SIZE // 2, f"in [0, {IMAGE_SIZE // 2})")
-_FRACTION: Limit = (lambda share: 0 < share <= 1, "in (0, 1]")
-_CHANGES: Limit = (lambda changes: isinstance(changes, Augmentation), "an Augmentation")
+_PIXELS = Limit(lambda pixels: 0 <= pixels < IMAGE_SIZE // 2, f"in [0, {IMAGE_SIZE // 2})")
+_FRACTION = Limit(lambda share: 0 < share <= 1, "in (0, 1]")
+_CHANGES = Limit(lambda changes: isinstance(changes, Augmentation), "an Augmentation")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Plain values that determine one training, given the digits and the split.
+    """Plain values that determine one training, given the digits, the split and the device.
 
     Two recipes with the same values are equal whatever their ``name``, which is only for reading.
     """
@@ -37,7 +37,7 @@ class Recipe:
     # The network, and those of its options that differ from their defaults, as (name, value).
     model: str = setting("report_a", one_of(NETWORKS))
     options: tuple[tuple[str, Any], ...] = ()
-    # How weights are drawn: "default" as by PyTorch; He et al. 2015, arXiv:1502.01852; Glorot &
+    # How weights are drawn: "default" is PyTorch's way; He et al. 2015, arXiv:1502.01852; Glorot &
     # Bengio 2010; Saxe et al. 2014, arXiv:1312.6120.
     initialisation: str = setting("default", one_of(INITIALISATIONS))
     # What is learned first: the bundled digits, or by how many quarter turns an image was turned.
@@ -61,19 +61,20 @@ class Recipe:
     schedule: str = setting("constant", one_of(SCHEDULES))
     # Share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567).
     label_smoothing: float = setting(0.0, BELOW_1)
-    l1: float = setting(0.0, at_least(0))  # times the sum of |parameters| joins the loss
-    # Half of this times the sum of squared parameters joins the loss; AdamW shrinks them instead.
+    l1: float = setting(0.0, at_least(0))  # the loss gets l1 times the sum of |parameters|
+    # The loss gets half of this times the sum of squared parameters; AdamW shrinks them instead.
     weight_decay: float = setting(0.0, at_least(0))
-    # Decay of the running mean of the weights that answers in their place (Polyak & Juditsky 1992).
+    # Decay of the running mean of weights that predicts in their place (Polyak & Juditsky 1992).
     averaging: float = setting(0.0, BELOW_1)
-    # Of products while training; "auto": bfloat16 where the device computes it by itself.
+    # Number format of products while training; "auto": bfloat16 where the device has it.
     precision: str = setting("float32", one_of(PRECISIONS))
-    batch_translation: int = setting(0, _PIXELS)  # a batch moves as one, up to so many pixels
-    test_translation: int = setting(0, _PIXELS)  # answers are means over all moves up to this
+    batch_translation: int = setting(0, _PIXELS)  # each batch moves as one by up to this, in pixels
+    # Predicted probabilities are means over all moves of the image by up to this, in pixels.
+    test_translation: int = setting(0, _PIXELS)
     batch_size: int = setting(64, at_least(1))  # images per step; an epoch's last may be smaller
     epochs: int = setting(1, at_least(1))  # passes over the training images
     train_fraction: float = setting(1.0, _FRACTION)  # of the training images, drawn by the seed
-    seed: int = setting(0, at_least(0))  # of weights, order, augmentation and dropout
+    seed: int = setting(0, at_least(0))  # for weights, order, augmentation and dropout
 
     def __post_init__(self) -> None:
         _check_and_make_plain(self)
@@ -87,8 +88,10 @@ class Recipe:
         Raises:
             ValueError: for a name that is neither, with the nearest known one.
         """
+        # What is a field of the recipe, and what is left for its network.
         own = {name: value for name, value in changes.items() if name in vars(self)}
         options = {name: value for name, value in changes.items() if name not in own}
+        # The options so far stay, unless they were those of another network.
         kept = self.options if own.get("model", self.model) == self.model else ()
         own["options"] = tuple({**dict(own.get("options", kept)), **options}.items())
         shown = [f"{k}={v}" for k, v in changes.items() if k not in ("name", "seed", "epochs")]
@@ -112,7 +115,7 @@ class Recipe:
         return NETWORKS[self.model](**options)
 
     def to_json(self) -> str:
-        """The recipe as JSON, keys sorted; ``from_json`` reads it back."""
+        """The recipe, its name included, as JSON with sorted keys. ``from_json`` reads it back."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @staticmethod
@@ -125,13 +128,14 @@ class Recipe:
 
 
 def _check_and_make_plain(recipe: Recipe) -> None:
-    """A ``ValueError`` for what no recipe can be; numbers plain, options sorted, defaults left out.
+    """Raise ``ValueError`` for an impossible recipe, and write equal values in one way.
 
-    So equal recipes are written alike. An option's value is checked by the network that takes it.
+    Numbers become plain, options are sorted, and those at their defaults are left out. The network
+    that takes an option checks its value.
     """
-    for one in dataclasses.fields(recipe):
-        value = _plain(one.name, getattr(recipe, one.name), one.type)
-        object.__setattr__(recipe, one.name, value)
+    for a_field in dataclasses.fields(recipe):
+        value = _plain(a_field.name, getattr(recipe, a_field.name), a_field.type)
+        object.__setattr__(recipe, a_field.name, value)
     check_settings(recipe)
     known = network_options(recipe.model)
     if recipe.border and "image_size" not in known:
@@ -144,6 +148,7 @@ def _check_and_make_plain(recipe: Recipe) -> None:
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             where = f"no field of a recipe and no option of the network {recipe.model!r}"
             raise ValueError(f"{option!r} is {where}{hint}")
+    # An option is of the type of its default.
     plain = [(name, _plain(name, value, type(known[name]))) for name, value in recipe.options]
     differing = sorted((name, value) for name, value in plain if value != known[name])
     object.__setattr__(recipe, "options", tuple(differing))

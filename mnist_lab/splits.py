@@ -41,7 +41,7 @@ def stratified_folds(digits: Digits, folds: int = 5, seed: int = 0) -> list[Spli
     labels = digits.train.labels.numpy()
     smallest = np.unique(labels, return_counts=True)[1].min()
     if folds > smallest:  # scikit-learn only warns
-        raise ValueError(f"folds must not exceed the smallest class ({smallest}), got {folds!r}")
+        raise ValueError(f"folds must not exceed the smallest class ({smallest}), found {folds!r}")
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     parts = splitter.split(labels, labels)  # it looks at the second argument, not at the images
     return [_split(f"fold {k} of {folds}", *part) for k, part in enumerate(parts, start=1)]
@@ -51,7 +51,7 @@ def _holdout(kind: str, digits: Digits, fraction: float, seed: int) -> Split:
     from sklearn.model_selection import train_test_split
 
     if not 0 < fraction < 1:  # scikit-learn takes 1 and more for a count
-        raise ValueError(f"validation_fraction must lie between 0 and 1, got {fraction!r}")
+        raise ValueError(f"validation_fraction must lie between 0 and 1, found {fraction!r}")
     rows = np.arange(len(digits.train))
     stratify = digits.train.labels.numpy() if kind == "stratified" else None
     parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=stratify)

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,14 +17,15 @@ from torch.nn import functional as F
 from mnist_lab.data import Digits, Images, load_digits
 from mnist_lab.devices import has_bfloat16, pick_device
 from mnist_lab.files import LabError
-from mnist_lab.models import CLASSES
+from mnist_lab.models import CLASSES, IMAGE_SIZE
 from mnist_lab.optimisers import initialise, make_optimiser, make_schedule, running_mean
 from mnist_lab.recipes import Recipe
 from mnist_lab.splits import Split
 from mnist_lab.transforms import augment, normalise, prepare, to_unit_interval, translated
 
-RECORD_EVERY = 100
-PREDICT_BATCH = 200
+RECORD_EVERY = 100  # steps between recorded losses, as in Report A's table
+PREDICT_BATCH = 200  # images: what the maps of so many need stays in a processor's cache
+REPRODUCIBLE = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
 
 
 class Diverged(LabError):
@@ -32,12 +34,16 @@ class Diverged(LabError):
 
 @dataclass(frozen=True)
 class History:
-    """Losses and accuracies while training; those of validation need a split."""
+    """Losses and accuracies while training; those of validation need a split.
+
+    Losses of training are of the recipe, label smoothing and L1 included; those of validation are
+    cross-entropy alone. Only the last validation averages over translations.
+    """
 
     steps_per_epoch: int
-    steps: tuple[int, ...] = ()  # the 0th, 100th, 200th, … of each epoch, since the first epoch
+    steps: tuple[int, ...] = ()  # every 100th of each epoch, counted from the first epoch's 0
     step_losses: tuple[float, ...] = ()  # of the batch of each such step, before its update
-    epoch_losses: tuple[float, ...] = ()  # mean over the images, each before its batch's step
+    epoch_losses: tuple[float, ...] = ()  # mean over the images; weights change from step to step
     validation_losses: tuple[float, ...] = ()  # after each epoch
     validation_accuracies: tuple[float, ...] = ()
     epoch_seconds: tuple[float, ...] = ()  # of training alone
@@ -74,9 +80,10 @@ def train_one_epoch(
     after_step: Callable[[list[Tensor]], None] = lambda losses: None,
     in_bfloat16: bool = False,
 ) -> Tensor:
-    """One pass over the batches of images and labels: each batch's loss before its step, [steps].
+    """One pass over batches of images and labels. Returns each batch's loss before its step.
 
-    ``loss_of`` gets logits and labels, ``after_step`` the losses so far, still on the device.
+    They are float32 [steps]. ``loss_of`` gets logits and labels, ``after_step`` the losses of the
+    epoch so far, still on the device.
     """
     losses: list[Tensor] = []
     model.train()
@@ -104,21 +111,19 @@ def predict(
         TypeError: if the images are not uint8.
         ValueError: if they are neither [N, 28, 28] nor [N, 1, 28, 28] nor one image [28, 28].
     """
-    match list(images.shape):
-        case [28, 28] | [_, 28, 28] | [_, 1, 28, 28]:
-            images = torch.as_tensor(images).reshape(-1, 28, 28)
-        case shape:
-            raise ValueError(f"expected grey images of shape [N, 28, 28], found {shape}")
-    where = pick_device(device)
-    model = copy.deepcopy(model).to(where).to(memory_format=torch.channels_last).eval()
+    shape, size = tuple(images.shape), (IMAGE_SIZE, IMAGE_SIZE)
+    if shape[-2:] != size or shape[:-2] not in [(), shape[:1], (*shape[:1], 1)]:
+        raise ValueError(f"expected grey images of shape [N, 28, 28], found {list(shape)}")
+    images, device = torch.as_tensor(images).reshape(-1, *size), pick_device(device)
+    model = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).eval()
     logits = []
-    with torch.inference_mode():
-        for batch in images.to(where).split(PREDICT_BATCH):
+    with torch.inference_mode(), torch.backends.cudnn.flags(**REPRODUCIBLE):
+        for batch in images.to(device).split(PREDICT_BATCH):
             moved = translated(batch, recipe.border, recipe.test_translation)
             views = torch.stack([model(prepare(view, recipe.mean, recipe.std)) for view in moved])
             if len(views) == 1:
                 logits.append(views[0])
-            else:
+            else:  # the logarithm of the mean of their probabilities
                 logits.append(views.log_softmax(2).logsumexp(0) - math.log(len(views)))
     return torch.cat(logits).cpu()
 
@@ -128,23 +133,22 @@ def fit(
     digits: Digits,
     *,
     split: Split | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     echo: Callable[[str], None] | None = print,
 ) -> Fit:
     """Train a network as the recipe says, then let it answer the test images once.
 
     With a ``split`` its training images are learned and its validation images scored after every
     epoch. ``echo`` gets a line per epoch. The same recipe, digits and split give the same result on
-    one machine with one number of threads. The random state of the CPU and of CUDA is left as it
-    was.
+    one device with one number of threads. PyTorch's global random state is left as it was.
 
     Raises:
-        Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the answers
-            after the last step are not.
+        Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the logits of
+            the test images are not.
         ValueError: if the digits are those learned first, or images and labels differ in number.
         LabError: if the device cannot be used.
     """
-    where = pick_device(device)
+    device = pick_device(device)
     for part in (digits.train, digits.test):
         if len(part.images) != len(part.labels):
             found = f"found {len(part.images)} images and {len(part.labels)} labels"
@@ -157,28 +161,36 @@ def fit(
     train, validation = digits.train, None
     if split:
         train, validation = (_subset(train, rows) for rows in (split.train, split.validation))
-    gpus = range(torch.cuda.device_count()) if where.type == "cuda" else ()
-    exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
-    with torch.random.fork_rng(gpus), torch.backends.cudnn.flags(enabled=True, **exact):
-        if where.type == "cpu":
-            torch.default_generator.manual_seed(recipe.seed)  # and no GPU is started to be seeded
-        else:
-            torch.manual_seed(recipe.seed)
+    with _random_state(recipe.seed, device), torch.backends.cudnn.flags(**REPRODUCIBLE):
         model = recipe.build()
         initialise(model, recipe.initialisation)
         # The layout that convolutions and poolings work fastest on, on a CPU and on a GPU.
-        model = model.to(where).to(memory_format=torch.channels_last)
-        seconds = _pretrain(model, recipe, train, where) if recipe.pretraining != "none" else 0.0
-        model, history, logits = _train(model, recipe, train, where, validation, echo)
-        test_logits = predict(model, digits.test.images, recipe, where)
+        model = model.to(device).to(memory_format=torch.channels_last)
+        seconds = _pretrain(model, recipe, train, device) if recipe.pretraining != "none" else 0.0
+        model, history, logits = _train(model, recipe, train, device, validation, echo)
+        test_logits = predict(model, digits.test.images, recipe, device)
     if not test_logits.isfinite().all():
         raise Diverged(
-            f"{recipe.name} (seed {recipe.seed}) diverged: its answers to the test images are not "
+            f"{recipe.name} (seed {recipe.seed}) diverged: its logits of the test images are not "
             f"finite after the last step, lr {recipe.lr}.\n  Lower the learning rate."
         )
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     seconds += sum(history.epoch_seconds)
     return Fit(recipe, model, history, test_logits, logits, seconds)
+
+
+@contextmanager
+def _random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """PyTorch's global random state starts from ``seed``, and afterwards is what it was."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would start a GPU as well
+            yield
+    else:
+        count = torch.get_device_module(device).device_count()
+        with torch.random.fork_rng(range(count), device_type=device.type):
+            torch.manual_seed(seed)
+            yield
 
 
 def _train(
@@ -193,6 +205,7 @@ def _train(
 
     The network is ``model`` itself or, with averaging, the running mean of its weights.
     """
+    # Two generators, so that augmentation does not change the order of the images.
     shuffler = torch.Generator().manual_seed(recipe.seed)
     augmenter = torch.Generator().manual_seed(recipe.seed)
     if recipe.train_fraction < 1:
@@ -208,11 +221,12 @@ def _train(
     loss_of, in_bfloat16 = partial(_loss, recipe, model), computes_in_bfloat16(recipe, device)
 
     def after_step(losses: list[Tensor]) -> None:
+        """Set the next learning rate, update the running mean, and stop at a loss of infinity."""
         schedule.step()
         if averaged:
             averaged.update_parameters(model)
         if device.type == "cpu":  # reading a loss makes the host wait for a GPU
-            _stop_if_diverged(losses[-2:], schedule.last_epoch, recipe)
+            _stop_if_diverged(losses, (epoch - 1) * steps_per_epoch, recipe)
 
     history, logits = History(steps_per_epoch), torch.empty(0, CLASSES)
     for epoch in range(1, recipe.epochs + 1):
@@ -221,9 +235,9 @@ def _train(
         batches = _batches(train, order, recipe, augmenter)
         losses = train_one_epoch(model, batches, optimiser, loss_of, after_step, in_bfloat16).cpu()
         history = history.plus(epoch_seconds=[time.perf_counter() - start])
-        done = schedule.last_epoch  # the schedule counts steps
-        _stop_if_diverged(losses, done, recipe)
-        steps = range(done - len(losses), done, RECORD_EVERY)
+        first_step = (epoch - 1) * steps_per_epoch
+        _stop_if_diverged(losses, first_step, recipe)
+        steps = range(first_step, first_step + steps_per_epoch, RECORD_EVERY)
         history = history.plus(steps=steps, step_losses=losses[::RECORD_EVERY].tolist())
         sizes = torch.tensor([len(rows) for rows in order])
         history = history.plus(epoch_losses=[float((losses.double() * sizes).sum() / len(train))])
@@ -246,15 +260,15 @@ def _loss(recipe: Recipe, model: nn.Module, y_hat: Tensor, y: Tensor) -> Tensor:
     return loss
 
 
-def _stop_if_diverged(losses: Sequence[Tensor] | Tensor, steps_done: int, recipe: Recipe) -> None:
-    """Raise ``Diverged`` if one of these losses, of the last steps done, is not finite."""
-    bad = next((i for i, loss in enumerate(losses) if not loss.isfinite()), None)
-    if bad is not None:
+def _stop_if_diverged(losses: Sequence[Tensor] | Tensor, first_step: int, recipe: Recipe) -> None:
+    """Raise ``Diverged`` if the last loss of an epoch so far is not finite, naming the first."""
+    if not losses[-1].isfinite():
+        bad = next(i for i, loss in enumerate(losses) if not loss.isfinite())
         last = f"{losses[bad - 1]:.4g}" if bad else "none in this epoch"
         raise Diverged(
-            f"{recipe.name} (seed {recipe.seed}) diverged: the loss at step "
-            f"{steps_done - len(losses) + bad} is {losses[bad]}, the last finite loss was {last}, "
-            f"lr {recipe.lr}.\n  Lower the learning rate, or look at the batch of that step."
+            f"{recipe.name} (seed {recipe.seed}) diverged: the loss at step {first_step + bad} is "
+            f"{losses[bad]}, the last finite loss was {last}, lr {recipe.lr}.\n"
+            "  Lower the learning rate, or look at the batch of that step."
         )
 
 
@@ -284,11 +298,11 @@ def _batches(
 
 
 def _pretrain(model: nn.Sequential, recipe: Recipe, train: Images, device: torch.device) -> float:
-    """Train ``model`` on another task, then draw its last layer anew; the seconds that it took.
+    """Train ``model`` on another task, then draw its last layer anew. Returns the seconds taken.
 
-    "uci-digits" are scikit-learn's bundled digits, 20 epochs. "rotations" are the training images,
-    each turned by a random number of quarter turns, which is to be told: one epoch (Gidaris, Singh
-    & Komodakis 2018, arXiv:1803.07728).
+    "uci-digits": scikit-learn's bundled digits, 20 epochs. "rotations": the network learns by how
+    many quarter turns each training image was turned, one epoch (Gidaris, Singh & Komodakis 2018,
+    arXiv:1803.07728). The rest of the recipe applies, but the running mean of the weights.
     """
     first = dataclasses.replace(recipe, pretraining="none", averaging=0.0, epochs=1)
     if recipe.pretraining == "uci-digits":

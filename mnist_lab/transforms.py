@@ -1,6 +1,6 @@
-"""Normalisation and per-image augmentation, on whole batches on the device they lie on.
+"""Normalisation and augmentation of whole batches, on the device that they are on.
 
-Image by image, in Python, is where most of the time of a ``DataLoader`` over MNIST goes.
+A ``DataLoader`` over MNIST spends most of its time on handling images one by one in Python.
 """
 
 import math
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 from mnist_lab.limits import BELOW_1, PROBABILITY, Limit, at_least, check_settings, setting
 
-SHARES: Limit = (
+SHARES = Limit(
     lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] <= 1,
     "(smallest, largest) with 0 < smallest <= largest <= 1",
 )
-RATIOS: Limit = (
+RATIOS = Limit(
     lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] < math.inf,
     "(smallest, largest) with 0 < smallest <= largest",
 )
-ACUTE: Limit = (lambda angle: 0 <= angle < 90, "in [0, 90) degrees")
+ACUTE = Limit(lambda angle: 0 <= angle < 90, "in [0, 90) degrees")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def crop(images: Tensor, border: int) -> Tensor:
 
 
 def translated(images: Tensor, border: int, pixels: int) -> Iterator[Tensor]:
-    """The images [N, H, W] moved by every step of up to so many ``pixels``, then cropped."""
+    """The images [N, H, W] moved by every whole number of pixels up to ``pixels``, then cropped."""
     height, width = images.shape[1:]
     padded = F.pad(images, [pixels] * 4)
     for top in range(2 * pixels + 1):
@@ -91,7 +91,7 @@ def augment(
 
     float32 [N, 1, H, H] in [0, 1], where 0 is black, to the same less ``border`` pixels on each
     side. The changes of an image are multiplied into one matrix, so that it is resampled only once
-    (bilinear); the very pixels come back when ``augmentation`` changes nothing.
+    (bilinear). An ``augmentation`` that changes nothing gives the same pixels.
     """
     if augmentation == Augmentation():
         return crop(images, border).clone()
@@ -113,8 +113,9 @@ def augment(
     low, high = map(math.log, augmentation.crop_ratio)
     ratio = between(low, high, u_ratio).exp().clamp(area, 1 / area)  # such a crop fits
 
-    # The output shows a window of the image, enlarged. Width and height are shares of the image's;
-    # to make the image 1.1 times as large is to look through a window 1.1 times as small.
+    # The output shows a window of the image, enlarged. Width and height are shares of the image's:
+    # a crop that keeps 0.64 of the area is a window of 0.8 × 0.8, and to make the image 1.1 times
+    # as large is to look through a window 1.1 times as small.
     width, height = (area * ratio).sqrt() / resize, (area / ratio).sqrt() / resize
     # The window's centre: anywhere that the crop, before resizing, leaves room for, then moved.
     # Coordinates run from -1 to 1 across an image, so a move by its whole width is one by 2.
@@ -124,6 +125,8 @@ def augment(
     y = between(-1, 1, u_crop_y) * room_y + 2 * between(-move, move, u_move_y) * height
 
     # ``affine_grid`` asks where each pixel of the output comes from: the inverse of each change.
+    # The product works from right to left: the output's corner (1, 1) becomes the corner of the
+    # window, (x + width, y + height), which is then mirrored, slanted and turned to where it lies.
     zero, one = torch.zeros(n, device=device), torch.ones(n, device=device)
     rotation = _matrices(angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero)
     shear = _matrices(one, slant.tan(), zero, zero, one, zero)

@@ -20,7 +20,7 @@ from scipy.ndimage import center_of_mass
 
 from mnist_lab import data
 from mnist_lab.data import MNIST_SHA256, DamagedFile, MissingData, load_digits, read_idx
-from mnist_lab.files import LARGEST, LabError
+from mnist_lab.files import MAX_BYTES, LabError
 
 STEMS = tuple(MNIST_SHA256)
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
@@ -84,9 +84,9 @@ def test_damaged_file_is_named_with_expected_and_found(tmp_path, name, content, 
 
 def test_no_more_is_decompressed_than_mnist_can_hold(tmp_path):
     path = tmp_path / f"{TRAIN_LABELS}.gz"
-    path.write_bytes(gzip.compress(bytes(2 * LARGEST), compresslevel=1))
+    path.write_bytes(gzip.compress(bytes(2 * MAX_BYTES), compresslevel=1))
     expected = "expected 60,008 bytes with SHA-256 65a50cbb…"
-    with pytest.raises(DamagedFile, match=f"{expected}, found {LARGEST + 1:,} bytes"):
+    with pytest.raises(DamagedFile, match=f"{expected}, found {MAX_BYTES + 1:,} bytes"):
         read_idx(path)
 
 
@@ -177,7 +177,7 @@ def test_named_folder_without_all_files_is_an_error(tiny_mnist, monkeypatch, kep
     monkeypatch.setenv("MNIST_LAB_DATA", str(tiny_mnist))
     with pytest.raises(MissingData) as error:
         load_digits("auto", tiny_mnist if "root" in named_by else None)
-    says(error, str(tiny_mnist), f"named by {named_by}", "A named folder has to hold all four")
+    says(error, str(tiny_mnist), f"named by {named_by}", "A folder that you name has to hold all four")
     says(error, *(f"{stem}  {'good' if stem in kept else 'missing'}" for stem in STEMS))
 
 
@@ -299,7 +299,7 @@ def test_whatever_is_in_the_part_the_result_is_right(files, target, ways, conten
         (gzip.compress(idx_bytes(np.zeros((40, 28, 28))), mtime=0), "expected SHA-256"),
         (gzip.compress(bytes(range(256)) * 9, mtime=0)[:-20], "ended before the end"),
         (b"<html>log in to this network</html>", "Not a gzipped file"),
-        (bytes(LARGEST + 1), f"more than {LARGEST:,} bytes"),
+        (bytes(MAX_BYTES + 1), f"more than {MAX_BYTES:,} bytes"),
     ],
     ids=["other digits", "cut off", "a login page", "endless"],
 )
@@ -351,7 +351,7 @@ def test_without_network_auto_says_that_this_is_not_mnist_and_mnist_what_was_tri
 
 def test_describe_names_each_file_its_form_and_its_fault(tiny_mnist):
     assert "MNIST is used" in data.describe_data(tiny_mnist)[-1]
-    assert "they are fetched" in data.describe_data()[-1]
+    assert "filled by a download" in data.describe_data()[-1]
     (tiny_mnist / TEST_IMAGES).write_bytes(b"")
     gz = (tiny_mnist / TRAIN_LABELS).rename(tiny_mnist / f"{TRAIN_LABELS}.gz")
     gz.write_bytes(gzip.compress(gz.read_bytes()))

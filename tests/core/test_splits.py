@@ -48,10 +48,10 @@ def test_digest_names_the_indices_which_are_the_same_on_every_machine(uci_digits
 @pytest.mark.parametrize(
     ("make", "arguments", "expected"),
     [
-        (splits.random_split, {"validation_fraction": 0.0}, "between 0 and 1, got 0"),
-        (splits.stratified_split, {"validation_fraction": 20}, "between 0 and 1, got 20"),
+        (splits.random_split, {"validation_fraction": 0.0}, "between 0 and 1, found 0"),
+        (splits.stratified_split, {"validation_fraction": 20}, "between 0 and 1, found 20"),
         (splits.stratified_split, {"validation_fraction": 0.01}, "number of classes = 10"),
-        (splits.stratified_folds, {"folds": 11}, r"the smallest class \(10\), got 11"),
+        (splits.stratified_folds, {"folds": 11}, r"the smallest class \(10\), found 11"),
     ],
 )
 def test_bad_split_arguments_say_what_was_expected(make, arguments, expected):

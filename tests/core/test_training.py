@@ -413,7 +413,7 @@ def test_after_pretraining_the_last_layer_alone_is_drawn_anew(few_digits):
 
 
 def test_a_last_step_that_blows_up_is_a_divergence_too(few_digits):
-    with pytest.raises(lab.Diverged, match="answers to the test images are not finite"):
+    with pytest.raises(lab.Diverged, match="logits of the test images are not finite"):
         train(TINY.but(lr=1e30, batch_size=200), few_digits)
 
 
