@@ -190,14 +190,19 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
     checks = verification.verify(folder)
     checks += verification.retrain(folder, retrain, echo=click.echo) if retrain else []
     for check in checks:
-        click.echo(f"{'DIFFERS' if check.problems else 'holds':<8}{check.what}")
+        click.echo(f"{'DIFFERS' if check.problems else 'holds':<8}{_printable(check.what)}")
         more = len(check.problems) - 5
         for line in (*check.problems[:5], *[f"… and {more} more"] * (more > 0)):
-            click.echo(f"          {line}")
+            click.echo(f"          {_printable(line)}")
     if differing := sum(bool(check.problems) for check in checks):
         click.echo(f"{differing} of {len(checks)} checks do not hold.")
         context.exit(1)
     click.echo(f"All {len(checks)} checks hold.")
+
+
+def _printable(line: str) -> str:
+    """One line without control characters, whatever a file that is told of holds."""
+    return "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _say_where(folder: Path) -> None:

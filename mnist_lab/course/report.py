@@ -1,7 +1,8 @@
 """A finished run to a report: the template's text and the run's numbers, as HTML and as PDF."""
 
+import base64
+import io
 import math
-import os
 import re
 import string
 import tempfile
@@ -21,6 +22,7 @@ from mnist_lab.course.run import RunFolder
 from mnist_lab.files import PROJECT, LabError
 
 TEMPLATES = PROJECT / "report"
+MARKDOWN = "markdown+ascii_identifiers-raw_html-raw_attribute-raw_tex"
 CHINESE = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
 LONG_CELL = 32  # characters; text longer than this is wrapped
 MANY_COLUMNS = 9  # tables with as many or more are set smaller
@@ -28,6 +30,7 @@ HEADING = (
     r"^(?P<level>#+) (?:(?P<number>\d+(?:\.\d+)*) |Appendix(?=:))"
     r"[^\n{]*(?:\{[^}\n]*#(?P<id>[\w-]+)[^}\n]*\})?"
 )
+MARKUP = r"""[\\`*{}\[\]<>|~^$#@&"⟦⟧]"""
 CAPTION = r"⟦\+(?P<kind>figure|table):(?P<name>\w+)⟧"
 
 
@@ -40,6 +43,7 @@ def render(folder: Path) -> None:
         LabError: if a number, table or figure that the text needs is missing, or pandoc or Typst
             fails. The last report is then as it was.
     """
+    RunFolder(folder).files()  # links and devices are refused
     text = _text(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as work:
         html, pdf = Path(work) / "report.html", Path(work) / "report.pdf"
@@ -51,6 +55,7 @@ def render(folder: Path) -> None:
 
 def page(folder: Path) -> str:
     """The HTML that ``render`` writes for the finished run in ``folder``; raises as it does."""
+    RunFolder(folder).files()
     return _html(_text(folder), folder)
 
 
@@ -157,8 +162,26 @@ def _filled(template: str, metrics: Mapping[str, Any], **more: object) -> str:
     environment.filters |= FILTERS
     try:
         return environment.get_template(template).render(metrics, **more)
+    except LabError:
+        raise
     except jinja2.UndefinedError as error:
         raise LabError(f"metrics.json of the run lacks a number of the report: {error}") from error
+    except Exception as error:  # where a number should be, a run's files may hold anything
+        raise LabError(f"the run's files hold what the report cannot say: {error!r}") from error
+
+
+def literal(value: Any) -> Any:
+    """The value with every text in it so that Markdown, YAML and HTML show it and obey nothing.
+
+    A run may come from anyone. What could be markup becomes a character reference, a line break or
+    another control character a space.
+    """
+    if isinstance(value, str):
+        printable = "".join(c if c.isprintable() else " " for c in value)
+        return re.sub(MARKUP, lambda found: f"&#{ord(found[0])};", printable)
+    if isinstance(value, Mapping):
+        return {literal(name): literal(one) for name, one in value.items()}
+    return [literal(one) for one in value] if isinstance(value, list) else value
 
 
 def _text(folder: Path) -> str:
@@ -174,19 +197,18 @@ def _text(folder: Path) -> str:
     ) -> str:
         frame, called = run.read_table(name), called or name
         headers = columns if isinstance(columns, Mapping) else {c: c for c in columns or frame}
-        frame = frame[list(headers)].rename(columns=headers)
-        frame.columns = frame.columns.str.replace("_", " ")
+        if missing := [column for column in headers if column not in frame]:
+            raise LabError(f"tables/{name}.csv lacks {', '.join(map(str, missing))}")
+        frame = frame[list(headers)].rename(columns=headers).map(literal)
+        frame.columns = [literal(str(column).replace("_", " ")) for column in frame]
         return _boxed(called, markdown_table(frame, _caption("table", called, caption), digits))
 
     def typed_table(name: str, caption: str, caller: Callable[[], str]) -> str:
         return _boxed(name, f"{caller().strip()}\n\n: {_caption('table', name, caption)}")
 
     def figure(name: str, caption: str) -> str:
-        try:
-            with Image.open(folder / "figures" / f"{name}.png") as image:
-                (width, height), title = image.size, str(image.info.get("Title", ""))
-        except OSError as error:
-            raise LabError(f"figures/{name}.png cannot be read: {error}") from error
+        image = run.read_figure(name)
+        (width, height), title = image.size, literal(str(image.info.get("Title", "")))
         said = f"Figure ⟦figure:{name}⟧. " + f"{title.rstrip('.')}. {caption}".lstrip(". ")
         said = re.sub('"([^"]*)"', r"“\1”", said).replace("$", "")
         size = f'{{#figure-{name} width={width} height={height} alt="{said}"}}'
@@ -195,18 +217,25 @@ def _text(folder: Path) -> str:
     provenance = run.provenance
     filled = _filled(
         "template.md.j2",
-        run.metrics,
-        provenance=provenance,
-        mnist=provenance["dataset"]["name"] == "mnist",
+        literal(run.metrics),
+        provenance=literal(provenance),
+        given=_given(provenance),
+        mnist=provenance.get("dataset", {}).get("name") == "mnist",
         table=table,
         typed_table=typed_table,
         figure=figure,
         has_figure=lambda name: (folder / "figures" / f"{name}.png").exists(),
         has_table=run.has_table,
         ref=_reference,
-        rows=lambda name: run.read_table(name).to_dict("records"),
+        rows=lambda name: literal(run.read_table(name).to_dict("records")),
     )
     return numbered(filled)
+
+
+def _given(provenance: Mapping[str, Any]) -> str:
+    """The parameters given on the command line, as one line of it that a code block can hold."""
+    words = (f" -p {name} '{value}'" for name, value in provenance.get("given", {}).items())
+    return re.sub(r"[^\S ]|`", " ", "".join(words))
 
 
 def _caption(kind: str, name: str, caption: str) -> str:
@@ -231,16 +260,20 @@ def _reference(target: str, word: str | None = None) -> str:
 
 
 def _html(text: str, folder: Path) -> str:
-    with tempfile.TemporaryDirectory() as smaller:
-        # Copies of the figures in 256 colours, a third of the size, for the page to hold.
-        (Path(smaller) / "figures").mkdir()
-        for figure in sorted((folder / "figures").glob("*.png")):
-            with Image.open(figure) as image:
-                few = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
-            few.save(Path(smaller) / "figures" / figure.name, compress_level=9)
-        chinese = re.sub(f"{CHINESE}+", r"[\g<0>]{lang=zh}", text)
-        html = _pandoc(chinese, "html", f"--resource-path={smaller}{os.pathsep}{folder}")
-    return re.sub(r"<th(?=[ >])", '<th scope="col"', html)
+    chinese = re.sub(f"{CHINESE}+", r"[\g<0>]{lang=zh}", text)
+    html = re.sub(r"<th(?=[ >])", '<th scope="col"', _pandoc(chinese, "html"))
+    # pandoc may open no file, so what the page holds of others is put in here.
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    html = html.replace("<style></style>", f"<style>\n{style}</style>", 1)
+    return re.sub(r'src="figures/(\w+)\.png"', lambda found: _embedded(found[1], folder), html)
+
+
+def _embedded(name: str, folder: Path) -> str:
+    """A figure as an attribute that holds it, in 256 colours: a third of the size."""
+    few = RunFolder(folder).read_figure(name).convert("RGB")
+    file = io.BytesIO()
+    few.quantize(256, method=Image.Quantize.FASTOCTREE).save(file, "PNG", compress_level=9)
+    return f'src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"'
 
 
 def _write_pdf(target: Path, text: str, folder: Path) -> None:
@@ -251,7 +284,7 @@ def _write_pdf(target: Path, text: str, folder: Path) -> None:
     if not fonts:
         text = re.sub(rf"\s*\({CHINESE}+\)", "", text)
     source = target.with_suffix(".typ")
-    source.write_bytes(_pandoc(text, "typst", f"--resource-path={folder}", *fonts).encode())
+    source.write_bytes(_pandoc(text, "typst", *fonts).encode())
     try:
         typst.compile(source, target, root=folder, timestamp=int(started.timestamp()))
     except (RuntimeError, OSError) as error:
@@ -259,8 +292,8 @@ def _write_pdf(target: Path, text: str, folder: Path) -> None:
 
 
 def _pandoc(text: str, form: str, *options: str) -> str:
-    options = (f"--defaults={TEMPLATES / form}.yaml", *options)
+    options = (f"--defaults={TEMPLATES / form}.yaml", "--sandbox", *options)
     try:
-        return pypandoc.convert_text(text, form, "markdown+ascii_identifiers", options)
+        return pypandoc.convert_text(text, form, MARKDOWN, options)
     except (RuntimeError, OSError) as error:
         raise LabError(f"pandoc could not make the report: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import stat
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_lab.files import PROJECT, LabError, display_path, replacing
+from mnist_lab.files import MAX_BYTES, PROJECT, LabError, display_path, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from PIL import Image
 
     from mnist_lab.data import Digits
     from mnist_lab.study.predictions import Predictions
 
+MAX_FILES = 1000
+MAX_PIXELS = 40_000_000
 PACKAGES = (
     *("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib"),
     *("papermill", "mnist-lab"),
@@ -104,11 +108,14 @@ class RunFolder:
         return {file.stem: read_predictions(file) for file in files}
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the run."""
+        """A JSON file of the run: an object."""
         path = self._file(name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds {content!r:.20}, not an object")
+            return content
+        except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise LabError(
                 f"{display_path(path.parent)} is no finished run: {name} can't be read: {reason}.\n"
@@ -121,12 +128,44 @@ class RunFolder:
 
         try:
             return pd.read_csv(self._file(f"tables/{name}.csv"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise LabError(f"tables/{name}.csv cannot be read: {error}") from error
 
     def has_table(self, name: str) -> bool:
         """Whether there is such a table."""
         return self._file(f"tables/{name}.csv").exists()
+
+    def read_figure(self, name: str) -> Image.Image:
+        """``figures/<name>.png``, its pixels loaded."""
+        from PIL import Image
+
+        try:
+            with Image.open(self._file(f"figures/{name}.png"), formats=["PNG"]) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width}×{image.height} pixels are too many")
+                image.load()
+            return image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise LabError(f"figures/{name}.png cannot be read: {error}") from error
+
+    def files(self) -> dict[str, Path]:
+        """Every file of the run by its path within it, in order.
+
+        Raises:
+            LabError: if there is anything but files and folders, or more than a run can hold.
+        """
+        found = {}
+        for path in sorted(self._file("").rglob("*")):
+            name, kind = path.relative_to(self._file("")).as_posix(), path.lstat().st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                raise LabError(f"{name} is a link or a device: a run holds only files and folders.")
+            if stat.S_ISREG(kind):
+                found[name] = path
+            if path.lstat().st_size > MAX_BYTES or len(found) > MAX_FILES:
+                raise LabError(
+                    f"{name}: a run holds no more than {MAX_FILES} files, none over 47 MB."
+                )
+        return found
 
     def _target(self, name: str, file: str) -> Path | None:
         if not re.fullmatch(r"[a-z0-9_]+", name):

@@ -1,6 +1,8 @@
 """A finished run checked against itself: its files, its tables and numbers, its page."""
 
+import base64
 import hashlib
+import io
 import itertools
 import math
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from mnist_lab.course import report, reproduce
 from mnist_lab.course.run import RunFolder
@@ -24,6 +27,7 @@ from mnist_lab.training import fit
 
 ROUNDING = 1.5e-6  # tables hold six decimals
 NOTHING = ("", "None", "nan")
+DATA = r'"data:image/png;base64,([^"]*)"'
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,15 @@ def verify(folder: Path) -> list[Check]:
     then the page against numbers and tables.
     """
     run = RunFolder(folder)
+    run.files()  # links and devices are refused before any is opened
     return [check_files(folder, run.manifest), *check_results(run), check_page(folder)]
 
 
 def check_files(folder: Path, manifest: dict[str, str]) -> Check:
     """Digest of every file against the manifest; missing and unlisted files are named."""
-    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    files = RunFolder(folder).files()
     files.pop("manifest.json", None)
-    found = {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     problems = [f"{name} is missing" for name in manifest if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest]
     problems += [
@@ -117,15 +122,14 @@ def _equal(found: Any, expected: Any) -> bool:
 
 
 def check_page(folder: Path) -> Check:
-    """``report.html`` against the page that the run's numbers and tables make.
+    """``report.html`` against the page that the run's numbers, tables and figures make.
 
-    Its words and its markup, so that nothing else can be shown in their place; the pixels of the
-    figures aside.
+    Its words, its markup and the pixels of its figures, so that nothing else is shown instead.
     """
-    what = "report.html: its text against metrics.json and the tables"
+    what = "report.html: its text and figures against metrics.json, the tables and figures/"
     try:
-        found = _page_parts((folder / "report.html").read_text(encoding="utf-8"))
-        expected = _page_parts(report.page(folder))
+        here, again = (folder / "report.html").read_text(encoding="utf-8"), report.page(folder)
+        found, expected = _page_parts(here), _page_parts(again)
     except (OSError, UnicodeDecodeError, LabError) as error:
         return Check(what, (f"report.html: {error}",))
     problems = []
@@ -134,7 +138,22 @@ def check_page(folder: Path) -> Check:
             before = " ".join([part for part in found[:number] if not part.startswith("<")][-6:])
             differs = f"'{ours[:80]}', expected '{theirs[:80]}'"
             problems.append(f"report.html after '{before}': {differs}")
+    figures = itertools.zip_longest(re.findall(DATA, here), re.findall(DATA, again), fillvalue="")
+    problems += [
+        f"report.html: figure {number} is not the one in figures/"
+        for number, (ours, theirs) in enumerate(figures, 1)
+        if ours != theirs and _pixels(ours) != _pixels(theirs)  # zlib may pack pixels differently
+    ]
     return Check(what, tuple(problems))
+
+
+def _pixels(data: str) -> bytes:
+    """The pixels of a PNG in base64, none if it is anything else."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG"]) as image:
+            return image.convert("RGB").tobytes() if image.width * image.height < 10**8 else b""
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return b""
 
 
 def _page_parts(html: str) -> list[str]:

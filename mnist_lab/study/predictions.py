@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from mnist_lab.training import Fit
 
 ERRORS_ALLOWED = {"1 in 10,000": 1e-4, "1 in 1,000": 1e-3}
 POSTAL_CODE = 6
+MAX_UNPACKED = 200_000_000  # bytes; ten seeds of a network's answers are 5 million
 TRAINING = ["network", "seed"]  # the columns that tell one training from another
 
 
@@ -101,6 +103,9 @@ def keep_predictions(
 def read_predictions(path: Path) -> Predictions:
     """What ``Predictions.arrays`` gave, nothing unpickled; LabError for a file of anything else."""
     try:
+        with ZipFile(path) as archive:  # what it would unpack to, before it does
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED:
+                raise ValueError(f"more than {MAX_UNPACKED:,} bytes of arrays")
         with np.load(path, allow_pickle=False) as kept:
             names = list(Predictions.__annotations__)[1:]
             tensors = [torch.from_numpy(kept[name]) for name in names]

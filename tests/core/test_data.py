@@ -177,7 +177,9 @@ def test_named_folder_without_all_files_is_an_error(tiny_mnist, monkeypatch, kep
     monkeypatch.setenv("MNIST_LAB_DATA", str(tiny_mnist))
     with pytest.raises(MissingData) as error:
         load_digits("auto", tiny_mnist if "root" in named_by else None)
-    says(error, str(tiny_mnist), f"named by {named_by}", "folder that you name has to hold all four")
+    says(
+        error, str(tiny_mnist), f"named by {named_by}", "folder that you name has to hold all four"
+    )
     says(error, *(f"{stem}  {'good' if stem in kept else 'missing'}" for stem in STEMS))
 
 

@@ -1,6 +1,7 @@
 """One source, two forms: a made-up run rendered as HTML and as PDF."""
 
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ import pandas as pd
 import pypdf
 import pytest
 from browser import Page
+from PIL import Image, PngImagePlugin
 
 from mnist_lab.course import report
+from mnist_lab.course.run import RunFolder
+from mnist_lab.course.verify import verify
 from mnist_lab.files import LabError
 
 
@@ -201,3 +205,53 @@ def test_what_fails_leaves_both_forms_as_they_were(run, name, addition, complain
     for form in ("report.html", "report.pdf"):
         assert (run / form).read_text() == "the last good one"
     assert not list(run.glob(".report-*"))
+
+
+HOSTILE = """<img src="file:///etc/hostname"> `<script>alert(1)</script>`{=html} [x](javascript:x)
+![](/etc/hostname) $\\input{/etc/hostname}$ #read("/etc/hostname") ⟦+figure:early⟧ | </pre> **b**"""
+
+
+def test_texts_of_a_run_are_shown_as_they_are_and_obeyed_nowhere(run):
+    folder = RunFolder(run)
+    folder.numbers("data", title=HOSTILE)
+    folder.table("long", pd.DataFrame({HOSTILE: [HOSTILE, "=1+1"]}))
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Title", HOSTILE)
+    Image.new("RGB", (300, 200)).save(run / "figures" / "early.png", pnginfo=about)
+    report.render(run)
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert not page.named("script") and len(page.named("img")) == 2
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.named("img"))
+    assert not [a for _, a in page.tags if "javascript" in (a.get("href") or "")]
+    shown = " ".join(HOSTILE.split())
+    assert " ".join(page.words.split()).count(shown) >= 3  # title, header, cell
+    assert "<img src=" in page.named("img")[0]["alt"]
+    printed = "".join(p.extract_text() for p in pypdf.PdfReader(run / "report.pdf").pages)
+    assert "/etc/hostname" in printed and "#read" in printed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and FIFOs")
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/hostname"), os.mkfifo])
+def test_a_run_with_a_link_or_a_device_is_refused(run, make):
+    make(run / "figures" / "more.png")
+    for act in (report.render, report.page, verify):
+        with pytest.raises(LabError, match=r"more\.png is a link or a device"):
+            act(run)
+    assert (run / "report.html").read_text() == "the last good one"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"null", b"[" * 100_000, b"1" * 6000, '{"a": 1}'.encode("utf-16"),
+     b'{"data": {"title": 1}, "evaluation": {"accuracy": "x"}}', b'{"evaluation": null}'],
+    ids=["list", "null", "deep", "long", "UTF-16", "text for a number", "no section"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.json"])
+def test_a_file_of_anything_else_is_one_error(run, name, content):
+    (run / name).write_bytes(content)
+    if name == "provenance.json" and content[:1] == b"{":
+        report.page(run)  # nothing of it is in this text
+    else:
+        with pytest.raises(LabError, match=name.partition(".")[0] + "|the run's files hold"):
+            report.render(run)
+    assert (run / "report.html").read_text() == "the last good one"

@@ -1,6 +1,8 @@
 """A finished run is checked against itself, and every change of it is named."""
 
+import base64
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mnist_lab.course.report import FILTERS
 from mnist_lab.course.run import RunFolder
@@ -140,14 +143,23 @@ def test_a_page_that_says_something_else_is_named(copy, added):
     assert f"'{added.split()[0].split('>')[0]}" in problems[0]
 
 
+def test_a_painted_figure_in_the_page_is_named(copy):
+    path, painted = copy / "report.html", io.BytesIO()
+    Image.new("RGB", (300, 200), "green").save(painted, "PNG")
+    data = f'"data:image/png;base64,{base64.b64encode(painted.getvalue()).decode()}"'
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'"data:image/png[^"]*"', data, text, count=1), encoding="utf-8")
+    assert check_page(copy).problems == ("report.html: figure 1 is not the one in figures/",)
+
+
 def test_files_that_are_missing_or_were_added_are_named(copy):
     (copy / "tables" / "coverage.csv").unlink()
-    (copy / "tables" / "mine.csv").write_text("a\n1\n")
+    (copy / "tables" / "mine\x1b[2J.csv").write_text("a\n1\n")
     command = [sys.executable, "-m", "mnist_lab", "verify", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == ""
     assert "tables/coverage.csv is missing" in done.stdout
-    assert "tables/mine.csv is not in the manifest" in done.stdout
+    assert "tables/mine�[2J.csv is not in the manifest" in done.stdout
     assert re.search(r"\d+ of \d+ checks do not hold", done.stdout)
 
 
