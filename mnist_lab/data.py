@@ -23,6 +23,7 @@ MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between c
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 MNIST_BYTES = dict(zip(MNIST_SHA256, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
+ALL_GOOD = "All four are good: MNIST is used."
 BANNER = """\
 NOT MNIST: its four files were not all found here and no mirror could supply them.
 This uses the 1,797 real handwritten digits (UCI, 8×8) bundled with scikit-learn instead.
@@ -148,7 +149,7 @@ def describe_data(root: str | Path | None = None) -> list[str]:
     return [
         f"MNIST is looked for, raw or .gz, in {display_path(folder)} ({why}) and its MNIST/raw:",
         *(f"  {stem}  {states[stem]}" for stem in MNIST_SHA256),
-        hint if faults else "All four are good: MNIST is used.",
+        hint if faults else ALL_GOOD,
     ]
 
 
@@ -205,7 +206,8 @@ def _locate(root: Path) -> dict[str, Path]:
     found = {}
     for stem in MNIST_SHA256:
         forms = [root / below / (stem + end) for below in ("MNIST/raw", "") for end in ("", ".gz")]
-        if there := list(filter(os.path.exists, forms)):
+        # A folder of that name is reported, but does not hide a file in another form.
+        if there := [*filter(os.path.isfile, forms), *filter(os.path.isdir, forms)]:
             found[stem] = there[0]
     return found
 

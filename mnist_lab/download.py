@@ -1,6 +1,7 @@
 """Fetching gzip-compressed files from mirrors: resumable, checked, and put in place whole."""
 
 import gzip
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from mnist_lab.files import MAX_BYTES, LabError, replacing
 
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
+DEADLINE = 1800  # seconds that a file may take in all
 CHUNK = 8192  # bytes; what a connection that breaks off loses at most
 DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)  # what reading a bad .gz raises
 REASONS = {  # text in an error, and what it means to a user; the first one found is used
@@ -19,6 +21,7 @@ REASONS = {  # text in an error, and what it means to a user; the first one foun
     "SSLError": "no secure connection (certificate or TLS)",
     "ConnectTimeout": f"no answer within {TIMEOUT[0]} s",
     "Read timed out": f"silent for {TIMEOUT[1]} s",
+    "not all of it": f"not all of it within {DEADLINE} s (the next try resumes)",
     "Failed to resolve": "the host's name is not known",
     "ChunkedEncodingError": "the connection broke off (the next try resumes)",
     "ConnectionError": "no connection",
@@ -90,9 +93,12 @@ def _stream(url: str, part: Path, progress: bool) -> None:
         part.parent.mkdir(parents=True, exist_ok=True)
         length = response.headers.get("Content-Length", "")
         bar = tqdm(desc=part.stem, initial=have, unit="B", unit_scale=True, disable=not progress)
+        end = time.monotonic() + DEADLINE
         bar.total = have + int(length) if length.isdigit() else None
         with part.open("ab" if have else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK):
                 bar.update(file.write(chunk))
                 if file.tell() > MAX_BYTES:
                     raise gzip.BadGzipFile(f"more than {MAX_BYTES:,} bytes")
+                if time.monotonic() > end:
+                    raise requests.Timeout(f"not all of it within {DEADLINE} s")

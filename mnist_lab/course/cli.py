@@ -89,15 +89,18 @@ def run(given: tuple[tuple[str, str], ...], scheduler: str | None, **options: An
 @main.command()
 @click.option("--fetch", is_flag=True, help="Download MNIST where it is missing.")
 @click.option("--root", type=FOLDER, help="Where to look.")
+@click.pass_context
 @plain_errors()
-def data(fetch: bool, root: Path | None) -> None:
-    """Say which digits are found, and where."""
-    from mnist_lab.data import describe_data, fetch_mnist
+def data(context: click.Context, fetch: bool, root: Path | None) -> None:
+    """Say which digits are found, and where. The exit status is 0 only if MNIST is whole."""
+    from mnist_lab.data import ALL_GOOD, describe_data, fetch_mnist
 
     if fetch:
         folder = root or os.environ.get("MNIST_LAB_DATA") or PROJECT / "data"
         fetch_mnist(folder, progress=sys.stderr.isatty())
-    click.echo("\n".join(describe_data(root)))
+    lines = describe_data(root)
+    click.echo("\n".join(lines))
+    context.exit(0 if lines[-1] == ALL_GOOD else 1)
 
 
 @main.command()

@@ -225,7 +225,7 @@ def _digest(key: str, about: dict[str, str], tensors: dict[str, Tensor]) -> str:
 
 def runs_folder() -> Path:
     """Where runs and stored fits lie: the project's ``runs``, or ``MNIST_LAB_RUNS`` if set."""
-    return Path(os.environ.get("MNIST_LAB_RUNS") or PROJECT / "runs")
+    return Path(os.environ.get("MNIST_LAB_RUNS") or PROJECT / "runs").expanduser()
 
 
 def open_store(folder: str | Path = "") -> Store:

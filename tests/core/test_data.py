@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import idx_bytes
 from scipy.ndimage import center_of_mass
 
-from mnist_lab import data
+from mnist_lab import data, download
+from mnist_lab.course.cli import main
 from mnist_lab.data import MNIST_SHA256, DamagedFile, MissingData, load_digits, read_idx
 from mnist_lab.files import MAX_BYTES, LabError
 
@@ -321,6 +323,26 @@ def test_mirror_that_breaks_off_is_not_asked_for_the_other_files(files, target):
     with Mirror(files, cut=0) as broken, Mirror(files) as mirror:
         fetch(target, broken.url, mirror.url)
     assert (len(broken.requests), len(mirror.requests)) == (1, 4)
+
+
+def test_a_download_without_end_is_given_up_and_can_be_resumed(files, target, monkeypatch):
+    monkeypatch.setattr(download, "DEADLINE", 0)
+    with Mirror(files) as mirror, pytest.raises(MissingData, match="not all of it within"):
+        fetch(target, mirror.url)
+    assert names_in(target) == [f"{TRAIN_IMAGES}.gz.part"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+def test_a_folder_or_device_of_a_files_name_does_not_hide_its_gz(tiny_mnist):
+    for stem, make in ((TRAIN_LABELS, os.mkdir), (TEST_IMAGES, os.mkfifo)):
+        content = (tiny_mnist / stem).read_bytes()
+        (tiny_mnist / stem).unlink()
+        make(tiny_mnist / stem)
+        (tiny_mnist / f"{stem}.gz").write_bytes(gzip.compress(content))
+    assert load_digits("mnist", tiny_mnist).sha256 == MNIST_SHA256
+    assert CliRunner().invoke(main, ["data", "--root", str(tiny_mnist)]).exit_code == 0
+    (tiny_mnist / TRAIN_IMAGES).write_bytes(b"cut off")
+    assert CliRunner().invoke(main, ["data", "--root", str(tiny_mnist)]).exit_code == 1
 
 
 def test_no_mirror_gives_one_short_line_each(files, target):
