@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+import shutil
 import string
 import tempfile
 from collections import Counter
@@ -45,6 +46,8 @@ def render(folder: Path) -> None:
     """
     RunFolder(folder).files()  # links and devices are refused
     text = _text(folder)
+    for left in folder.glob(".report-*"):  # by a process that was killed
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as work:
         html, pdf = Path(work) / "report.html", Path(work) / "report.pdf"
         html.write_bytes(_html(text, folder).encode())

@@ -218,7 +218,9 @@ def test_texts_of_a_run_are_shown_as_they_are_and_obeyed_nowhere(run):
     about = PngImagePlugin.PngInfo()
     about.add_text("Title", HOSTILE)
     Image.new("RGB", (300, 200)).save(run / "figures" / "early.png", pnginfo=about)
+    (run / ".report-left").mkdir()
     report.render(run)
+    assert not (run / ".report-left").exists()
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert not page.named("script") and len(page.named("img")) == 2
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.named("img"))
