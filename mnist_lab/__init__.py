@@ -21,6 +21,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation": [
             "Scores", "accuracy", "per_class_table", "probabilities", "score", "wilson_interval",
         ],
+        "handwriting.pictures": ["PictureError"],
+        "handwriting.reading": ["ReadDigit", "Reading", "read"],
         "study.statistics": [
             "McNemar", "Mean", "holm", "mcnemar", "mean_interval", "moderated_differences",
             "paired_difference", "paired_p", "pareto_front", "repeats_needed",
