@@ -200,6 +200,39 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
     click.echo(f"All {len(checks)} checks hold.")
 
 
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="PDF; or data folder.")
+@click.option("--writer", type=click.IntRange(1, 9999), default=1, help="Printed as its number.")
+@click.option("--read", "reads", is_flag=True, help="Read photographs of filled sheets.")
+@click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=FILE)
+@click.pass_context
+@plain_errors()
+def sheet(
+    context: click.Context, photos: tuple[Path, ...], reads: bool, writer: int, out: Path
+) -> None:
+    """Print a page that asks for a hundred digits; read photographs of it.
+
+    \b
+    sheet --out sheet.pdf --writer 7             a page to print; each writer has an own number
+    sheet --read a.jpg b.jpg --out data/my-class the digits on photographs, as a data set
+
+    A set is opened by lab.load_digits(root="data/my-class"). A photograph in which no sheet can be
+    read is named and left out, and the exit status is then 2.
+    """
+    if reads != bool(photos):
+        raise click.UsageError("photographs and --read belong together: --read PHOTO… --out DIR")
+    if not reads:
+        from mnist_lab.handwriting.sheet import write_sheet
+
+        write_sheet(out, writer)
+        click.echo(f"Wrote {shown(out)}: print it at any size, in colour or grey.")
+        return
+    from mnist_lab.handwriting.sheet_set import read_sheets
+
+    _, refused = read_sheets(photos, out, click.echo)
+    context.exit(2 if refused else 0)
+
+
 def _say_where(folder: Path) -> None:
     from mnist_lab.course.report import headline
 
