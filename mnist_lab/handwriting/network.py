@@ -124,8 +124,8 @@ def make_network(
 def split_with_copies(split: Split, count: int, copies: int) -> Split:
     """The split of ``count`` digits for these and their varied copies: each goes with its own."""
     shifts = count * torch.arange(copies + 1)
-    parts = [(rows + shifts[:, None]).flatten() for rows in (split.train, split.validation)]
-    return Split(*parts, f"{split.name}, with {copies} varied copies")
+    learned, held_out = ((r + shifts[:, None]).flatten() for r in (split.train, split.validation))
+    return Split(learned, held_out, f"{split.name}, with {copies} varied copies")
 
 
 def _thresholds(labels: Tensor, answers: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def _vary(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 def _add_strokes(ink: Tensor, labels: Tensor, draw: Draw) -> Tensor:
     """Some 1s get a flag and a foot, some 7s a bar and a tick; some 4s are drawn anew, closed."""
-    left, right, top, bottom = _box(ink)
+    left, _, top, bottom = _box(ink)
     height = bottom - top
     thickness = _thickness(ink)
     head, foot = _mean_column(ink, top + 1), _mean_column(ink, bottom - 2)
@@ -154,9 +154,9 @@ def _break(ink: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
 
 
 def _place(ink: Tensor, draw: Draw) -> Tensor:
-    """Into MNIST's field [n, 1, 28, 28]: the longer side 20 pixels, the centre of mass in the middle.
+    """In MNIST's field [n, 1, 28, 28], the longer side 20 pixels, the centre of mass in the middle.
 
-    Both only nearly, as where a program found the digit in a picture.
+    Both are only nearly so, as where a program found the digit in a picture.
     """
     left, right, top, bottom = _box(ink)
     longer = torch.maximum(right - left, bottom - top).clamp(min=1)
@@ -225,7 +225,7 @@ def _segment(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, thickness: Tensor) 
 
 
 def _dilate(ink: Tensor) -> Tensor:
-    """The largest value of each 3×3 pixels: across, then down (each pixel keeps its own at least)."""
+    """The largest value of each 3×3 pixels: across, then down."""
     wide = ink.clone()
     torch.maximum(wide[..., 1:], ink[..., :-1], out=wide[..., 1:])
     torch.maximum(wide[..., :-1], ink[..., 1:], out=wide[..., :-1])
