@@ -85,7 +85,10 @@ def _whole_strokes(contrast: np.ndarray, floor: float) -> tuple[np.ndarray, np.n
     """Darkness and mask: each connected stroke is measured by its own ink."""
     labels, count = ndimage.label(contrast > floor, np.ones((3, 3)))
     order = np.argsort(labels, axis=None)
-    values, starts = contrast.ravel()[order], np.searchsorted(labels.ravel()[order], range(count + 2))
+    values, starts = (
+        contrast.ravel()[order],
+        np.searchsorted(labels.ravel()[order], range(count + 2)),
+    )
     levels = np.ones(count + 1, np.float32)
     for number in range(1, count + 1):
         own = values[starts[number] : starts[number + 1]]

@@ -75,7 +75,7 @@ def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float 
     pieces = [piece for line in lines for piece in line]
     images = np.stack([_image_of(ink, piece) for piece in pieces])
     digits = []
-    for piece, shown, p in zip(pieces, images, reader.answer(images), strict=True):
+    for piece, shown, p in zip(pieces, images, np.asarray(reader.answer(images)), strict=True):
         corners = (piece.left, piece.top, piece.right, piece.bottom)
         left, top, right, bottom = (round(at * ink.scale) for at in corners)
         sure = bool(p.max() >= reader.threshold(allow))
@@ -85,7 +85,10 @@ def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float 
     said, text = iter(digits), iter(digits)
     return Reading(
         tuple("".join(str(next(said).digit) for _ in line) for line in lines),
-        "\n".join("".join(str(d.digit) if d.sure else "?" for d in (next(text) for _ in line)) for line in lines),
+        "\n".join(
+            "".join(str(d.digit) if d.sure else "?" for d in (next(text) for _ in line))
+            for line in lines
+        ),
         tuple(digits),
     )
 
