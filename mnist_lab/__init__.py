@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation": [
             "Scores", "accuracy", "per_class_table", "probabilities", "score", "wilson_interval",
         ],
+        "handwriting.pad": ["Pad"],
         "handwriting.pictures": ["PictureError"],
         "handwriting.reading": ["ReadDigit", "Reading", "read"],
         "study.statistics": [
