@@ -5,12 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from mnist_lab.handwriting.pictures import PictureError
+from mnist_lab.handwriting.ruling import without_ruling
 
 LONGEST = 1600  # pixels of the longer side that ink is looked for in: more costs only time
+COARSE = 320  # pixels of the longer side in which light and paper are measured
 NOISE = 6.0  # standard deviations of the paper that are not yet ink
+FAINTEST = 0.04  # share of the paper's light that ink must take away at least
+FAINT = 0.3  # of the usual ink: a stroke fainter than that is none
+EDGE = 0.35  # of its ink's darkness: from here on a pixel belongs to a stroke
 
 
 class NoInk(PictureError):
@@ -22,7 +26,7 @@ class Ink:
     """What is written in a picture, in its pixels or in larger ones."""
 
     darkness: np.ndarray  # float32 [H, W]: 0 is paper, 1 is ink
-    mask: np.ndarray  # bool [H, W]: at least half as dark as the ink around
+    mask: np.ndarray  # bool [H, W]: the strokes
     scale: float  # pixels of the picture that one of these is wide
 
 
@@ -32,69 +36,84 @@ def find_ink(picture: np.ndarray) -> Ink:
     Raises:
         NoInk: if nothing stands out from the paper.
     """
-    scale = max(1.0, max(picture.shape[:2]) / LONGEST)
-    if scale > 1:
-        height, width = (round(side / scale) for side in picture.shape[:2])
-        small = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
-        picture = np.asarray(small)
-    contrast = _contrast(picture.astype(np.float32))
-    noise = 1.4826 * float(np.median(abs(contrast - np.median(contrast))))
-    floor = max(NOISE * noise, 0.04)
-    if not (contrast > floor).any():
+    small = picture
+    if max(picture.shape[:2]) > LONGEST:
+        small = resized(picture, LONGEST)
+    contrast = _contrast(small)
+    paper = float(np.median(contrast))
+    noise = 1.4826 * float(np.median(abs(contrast - paper)))
+    floor = max(NOISE * noise, FAINTEST)
+    darkness = _darkness(without_ruling(contrast - paper, floor), floor)
+    if not (darkness > EDGE).any():
         raise NoInk("No ink was found in the picture: it looks like empty paper.")
-    darkness, mask = _whole_strokes(contrast, floor)
-    return Ink(darkness, mask, scale)
+    return Ink(darkness, darkness > EDGE, picture.shape[1] / small.shape[1])
+
+
+def resized(picture: np.ndarray, longest: int) -> np.ndarray:
+    """The picture with a longer side of so many pixels, each the mean of those it covers."""
+    height, width = picture.shape[:2]
+    factor = longest / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    how = Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(picture).resize(size, how))
 
 
 def _contrast(picture: np.ndarray) -> np.ndarray:
-    """How much each pixel differs from the paper there, float32 [H, W], as a share of its light."""
-    paper = _paper(picture)
-    below, above = paper - picture, picture - paper
-    # Ink is what deviates: its few pixels lie far on one side of the paper's many.
-    if (above.max(axis=2).clip(0) ** 3).sum() > (below.max(axis=2).clip(0) ** 3).sum():
-        below, paper = above, 255 - paper
-    return (below / np.maximum(paper.max(axis=2, keepdims=True), 32)).max(axis=2).clip(0, 1)
+    """What each pixel lacks of the paper's light there, float32 [H, W], as a share of it.
 
-
-def _paper(picture: np.ndarray) -> np.ndarray:
-    """The colour of the paper at each pixel, float32 [H, W, 3]."""
+    Of the three colours that counts which lacks most: no ink is pale in all of them.
+    """
+    coarse = resized(picture, COARSE)
+    dark_ink, reach = _strokes(coarse)
+    if not dark_ink:
+        picture, coarse = 255 - picture, 255 - coarse
+    paper = ndimage.grey_closing(coarse, (reach, reach, 1), mode="reflect")
+    paper = ndimage.uniform_filter(paper, (reach, reach, 1), mode="nearest")
     height, width = picture.shape[:2]
-    step = max(1, round(max(height, width) / 160))
-    small = np.asarray(
-        Image.fromarray(picture.astype(np.uint8)).resize(
-            (max(1, width // step), max(1, height // step)), Image.Resampling.BOX
-        )
-    )
-    grey = small.mean(axis=2)
-    level = threshold_otsu(grey) if grey.min() < grey.max() else 0
-    dark, light = grey[grey <= level], grey[grey > level]
-    many = light if light.size >= dark.size else dark
-    if light.size and dark.size and many.std() < 0.1 * (light.mean() - dark.mean()):
-        colour = np.median(small[(grey > level) == (many is light)], axis=0)
-        return np.broadcast_to(colour.astype(np.float32), picture.shape)
-    window = max(3, min(small.shape[:2]) // 2)
-    local = [ndimage.median_filter(small[..., c], window, mode="nearest") for c in range(3)]
-    channels = [
-        np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC))
-        for channel in local
-    ]
-    return np.stack(channels, axis=2).astype(np.float32)
+    light = np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
+    lacking = light.astype(np.float32) - picture
+    return lacking.max(axis=2) / np.maximum(light.max(axis=2), 32)
 
 
-def _whole_strokes(contrast: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Darkness and mask: each connected stroke is measured by its own ink."""
+def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
+    """Whether ink is darker than its paper, and a width in pixels that no stroke reaches.
+
+    A closing fills what is narrower than its window with the paper around it. Windows are widened
+    until the edges, sharp at strokes and soft at shadows, stand out no more than before. Strokes
+    are narrower than the paper between them: of dark and light, ink is what is filled first.
+    """
+    sizes = [3]
+    while sizes[-1] < min(coarse.shape[:2]) / 2:
+        sizes.append(2 * round(0.7 * sizes[-1]) + 1)
+    strengths = []
+    for image in (coarse.min(axis=2), 255 - coarse.max(axis=2)):
+        edges = ndimage.gaussian_gradient_magnitude(image.astype(np.float32), 1.0) ** 2
+        filled = (ndimage.grey_closing(image, (size, size), mode="reflect") for size in sizes)
+        strengths.append([float((edges * (paper - image)).sum()) for paper in filled])
+    found = np.array(strengths)
+    steady = found[:, 1:] <= 1.2 * found[:, :-1]
+    steady &= found[:, :-1] >= 0.15 * found.max()
+    first = np.where(steady.any(axis=1), steady.argmax(axis=1), len(sizes) - 1).min()
+    low, middle, high = np.percentile(coarse.mean(axis=2), [1, 50, 99])
+    dark, light = found[:, first] * (middle - low + 1, high - middle + 1)
+    return dark >= light, sizes[min(first + 4, len(sizes) - 1)]
+
+
+def _darkness(contrast: np.ndarray, floor: float) -> np.ndarray:
+    """The contrast as a share of that of the stroke's own ink, float32 [H, W] in [0, 1].
+
+    A pencil's line and a marker's next to it are both ink; a shade far fainter than both is none.
+    """
     labels, count = ndimage.label(contrast > floor, np.ones((3, 3)))
-    order = np.argsort(labels, axis=None)
-    values, starts = (
-        contrast.ravel()[order],
-        np.searchsorted(labels.ravel()[order], range(count + 2)),
-    )
-    levels = np.ones(count + 1, np.float32)
-    for number in range(1, count + 1):
-        own = values[starts[number] : starts[number + 1]]
-        levels[number] = np.percentile(own, 85)
-    strongest = np.repeat(levels[1:], np.diff(starts)[1:])
-    typical = np.percentile(strongest, 75)
-    levels[1:][levels[1:] < 0.3 * typical] = np.inf
-    darkness = np.where(labels > 0, contrast / levels[labels], 0).clip(0, 1).astype(np.float32)
-    return darkness, darkness > 0.5
+    if count == 0:
+        return np.zeros_like(contrast)
+    where = np.flatnonzero(labels)
+    values, owners = contrast.ravel()[where], labels.ravel()[where]
+    order = np.lexsort((values, owners))
+    sizes = np.bincount(owners, minlength=count + 1)
+    at = sizes.cumsum() - 1 - (0.15 * sizes).astype(int)  # the 85th percentile of each
+    levels = values[order][at.clip(0)]
+    usual = float(np.median(np.repeat(levels[1:], sizes[1:])))
+    levels[levels < FAINT * usual] = np.inf
+    levels[0] = np.inf
+    return (contrast / levels[labels]).clip(0, 1).astype(np.float32)
