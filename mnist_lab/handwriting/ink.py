@@ -68,7 +68,7 @@ def _contrast(picture: np.ndarray) -> np.ndarray:
     if not dark_ink:
         picture, coarse = 255 - picture, 255 - coarse
     paper = ndimage.grey_closing(coarse, (reach, reach, 1), mode="reflect")
-    paper = ndimage.uniform_filter(paper, (reach, reach, 1), mode="nearest")
+    paper = ndimage.gaussian_filter(paper, (reach / 4, reach / 4, 0), mode="nearest")
     height, width = picture.shape[:2]
     light = np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
     lacking = light.astype(np.float32) - picture
