@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from skimage.morphology import skeletonize
 from skimage.transform import ProjectiveTransform, warp
 
 from mnist_lab.handwriting import sheet
@@ -14,9 +15,15 @@ from mnist_lab.handwriting.form import to_mnist_form
 from mnist_lab.handwriting.pictures import PictureError, Source, open_picture
 
 SEARCHED = 2000  # pixels of the longer side of the picture in which the marks are looked for
-SCALE = 8  # pixels to a millimetre of the straightened page
+SCALE = 6  # pixels to a millimetre of the straightened page
 ROOM = 1.5  # mm round a box in which strokes may run on
-LEAST_INK = 0.2  # darkness of the faintest stroke, of a pencil; the paper is 0 and black is 1
+LINE_WOBBLE = 1.4  # mm by which a line drawn by hand from corner to corner may miss the diagonal
+MOST_STROKES = 4.2  # side by side in a digit, on average; an 8 has 4 above each other
+THICKEST_STROKE = 6.5  # mm
+MARGIN = 5.0  # mm of the straightened page round the boxes
+SMALLEST = 2.5  # mm of a digit in its longer direction: what is smaller is a speck
+REACH = 3.0  # mm by which a page that does not lie flat may move a box
+LEAST_INK = 0.12  # darkness of the faintest stroke, of a pencil; the paper is 0 and black is 1
 
 
 class NoSheet(PictureError):
@@ -44,7 +51,8 @@ def read_sheet(source: Source) -> SheetPage:
         NoSheet: if the four corner marks are not found, or the number's checksum is wrong.
         PictureError: if it is no picture.
     """
-    red = open_picture(source)[..., 0]
+    picture = open_picture(source)
+    red, blue = picture[..., 0], picture[..., 2]
     marks = find_marks(red)
     if len(marks) < 4:
         raise NoSheet(
@@ -54,7 +62,8 @@ def read_sheet(source: Source) -> SheetPage:
     for corners in _as_corners(marks):
         to_photo = ProjectiveTransform.from_estimate(sheet.MARKS, corners)
         if to_photo and (number := _read_number(red, to_photo)):
-            return _read_boxes(_straighten(red, to_photo), number)
+            straight = [_darkness(_straighten(channel, to_photo)) for channel in (red, blue)]
+            return _read_boxes(*straight, number)
     raise NoSheet(
         "found four corner marks, but the black squares between them are no sheet's number. "
         "Photograph the page sharply, with nothing on the squares at its top."
@@ -125,14 +134,14 @@ def _read_number(grey: np.ndarray, to_photo: ProjectiveTransform) -> int | None:
 
 def _straighten(grey: np.ndarray, to_photo: ProjectiveTransform) -> np.ndarray:
     """The part of the page with the boxes, float32 [H, W], ``SCALE`` pixels to a millimetre."""
-    margin = np.array(sheet.GRID) - 2 * ROOM
-    size = sheet.box_corners()[-1] + sheet.BOX + 2 * ROOM - margin
+    margin = np.array(sheet.GRID) - MARGIN
+    size = sheet.box_corners()[-1] + sheet.BOX + MARGIN - margin
     to_page = ProjectiveTransform(
         np.array([[1 / SCALE, 0, margin[0]], [0, 1 / SCALE, margin[1]], [0, 0, 1]])
     )
     width, height = (SCALE * size).round().astype(int)
     page = warp(grey.astype(np.float32), to_page + to_photo, output_shape=(height, width), order=1)
-    return page.astype(np.float32)
+    return ndimage.gaussian_filter(page.astype(np.float32), 0.8)
 
 
 def _darkness(page: np.ndarray) -> np.ndarray:
@@ -147,13 +156,30 @@ def _darkness(page: np.ndarray) -> np.ndarray:
     return (1 - page / whole.clip(1)).clip(0, 1)
 
 
-def _read_boxes(page: np.ndarray, number: int) -> SheetPage:
-    darkness = _darkness(page)
-    corners = sheet.box_corners() - sheet.GRID + ROOM  # of the windows, in mm of the picture
+def _find_boxes(darkness: np.ndarray) -> np.ndarray:
+    """Upper left corners of the boxes, int64 [100, 2], in pixels of the straightened page.
+
+    Their lines are looked for near the places where they lie on a flat page; ``darkness`` is of the
+    blue channel, in which they show. Each box moves as its neighbours do.
+    """
+    expected = (SCALE * (sheet.box_corners() - sheet.GRID + MARGIN)).round().astype(int)
+    box, reach = round(SCALE * sheet.BOX), round(SCALE * REACH)
+    moved = np.zeros((100, 2))
+    for place, (x, y) in enumerate(expected):
+        around = darkness[y - reach : y + box + reach + 1, x - reach : x + box + reach + 1]
+        for axis in (0, 1):
+            across = (around, around.T)[axis][2 * reach : -2 * reach]
+            profile = np.median(across, axis=0)  # a line is in all rows, handwriting in few
+            both = profile[: 2 * reach + 1] + profile[-2 * reach - 1 :]
+            moved[place, axis] = both.argmax() - reach
+    moved = ndimage.median_filter(moved.reshape(10, 10, 2), (3, 3, 1), mode="nearest")
+    return expected + moved.reshape(100, 2).astype(int)
+
+
+def _read_boxes(red: np.ndarray, blue: np.ndarray, number: int) -> SheetPage:
+    corners = _find_boxes(blue) - round(SCALE * ROOM)
     side = round(SCALE * (sheet.BOX + 2 * ROOM))
-    windows = np.stack(
-        [darkness[y : y + side, x : x + side] for x, y in (SCALE * corners).round().astype(int)]
-    )
+    windows = np.stack([red[y : y + side, x : x + side] for x, y in corners])
     printed = np.percentile(windows, 30, axis=0)  # what most boxes share is not handwriting
     windows = (windows - printed).clip(0, 1)
     labels = sheet.digits_asked(number).flatten()
@@ -165,7 +191,7 @@ def _read_boxes(page: np.ndarray, number: int) -> SheetPage:
         elif is_crossed_out(ink):
             crossed_out.append(place)
         else:
-            images.append(to_mnist_form((window / window[ink].max()).astype(np.float32), ink))
+            images.append(to_mnist_form(window / np.percentile(window[ink], 75), ink))
             places.append(place)
     return SheetPage(
         number,
@@ -179,21 +205,38 @@ def _read_boxes(page: np.ndarray, number: int) -> SheetPage:
 
 def _written(window: np.ndarray) -> np.ndarray:
     """Which pixels of a box's window are its digit's, bool: none if nothing was written."""
-    strongest = np.percentile(window, 99.5)
-    mask = window > max(LEAST_INK, 0.4 * strongest)
-    parts, count = ndimage.label(mask, np.ones((3, 3)))
+    strongest = np.percentile(window, 99)
+    mask = window > 0.4 * max(LEAST_INK, strongest)
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
     inset = round(SCALE * (ROOM + 0.5))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    inside = np.bincount(parts[inset:-inset, inset:-inset].ravel(), minlength=count + 1)
+    sizes = np.bincount(parts.ravel())
+    inside = np.bincount(parts[inset:-inset, inset:-inset].ravel(), minlength=len(sizes))
     kept = (inside >= 0.5 * sizes) & (sizes >= 0.3 * SCALE**2)
     kept[0] = False
-    mask = kept[parts]
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
-    if not len(rows) or max(np.ptp(rows), np.ptp(columns)) < 2.5 * SCALE:
-        return np.zeros_like(mask)
-    return mask
+    lengths = [np.ptp((parts == part).nonzero(), axis=1).max() for part in kept.nonzero()[0]]
+    return kept[parts] & (max(lengths, default=0) >= SMALLEST * SCALE)
 
 
 def is_crossed_out(ink: np.ndarray) -> bool:
-    """Whether a box's ink, bool [H, W] of its window, is a crossing out or a scribble."""
-    return False
+    """Whether a box's ink, bool [H, W] of its window, is a slip crossed out and no digit.
+
+    That is an X (or a straight line) from corner to corner, more strokes side by side than a digit
+    has, or a patch blacked out. No network is asked: a data set without what a network cannot read
+    would flatter every network.
+    """
+    # mm from each pixel to the middle of a stroke: a thick pen comes no nearer than a thin one
+    off = ndimage.distance_transform_edt(~skeletonize(ink)) / SCALE
+    along = (SCALE * (ROOM + sheet.BOX * np.linspace(0.04, 0.96, 50))).astype(int)
+    lines = [(off[along, across] < LINE_WOBBLE).mean() for across in (along, along[::-1])]
+    crossed = min(lines) > 0.7 or max(lines) > 0.95
+    closed = ndimage.binary_closing(ink, np.ones((5, 5)))  # a scribble has gaps
+    thickest = 2 * ndimage.distance_transform_edt(closed).max() / SCALE
+    strokes = max(_strokes_across(ink), _strokes_across(ink.T))
+    return bool(crossed or strokes > MOST_STROKES or thickest > THICKEST_STROKE)
+
+
+def _strokes_across(ink: np.ndarray) -> float:
+    """How many strokes a row crosses on average, of the middle half of the rows with ink."""
+    rows = ink[ink.any(axis=1)]
+    middle = rows[len(rows) // 4 : -len(rows) // 4]
+    return float((np.diff(middle, axis=1, prepend=False) & middle).sum(axis=1).mean())
