@@ -40,10 +40,9 @@ def find_ink(picture: np.ndarray) -> Ink:
     if max(picture.shape[:2]) > LONGEST:
         small = resized(picture, LONGEST)
     contrast = _contrast(small)
-    paper = float(np.median(contrast))
-    noise = 1.4826 * float(np.median(abs(contrast - paper)))
-    floor = max(NOISE * noise, FAINTEST)
-    darkness = _darkness(without_ruling(contrast - paper, floor), floor)
+    contrast -= np.median(contrast)
+    floor = np.maximum(NOISE * _noise(contrast), FAINTEST)
+    darkness = _darkness(without_ruling(contrast, contrast > floor), floor)
     if not (darkness > EDGE).any():
         raise NoInk("No ink was found in the picture: it looks like empty paper.")
     return Ink(darkness, darkness > EDGE, picture.shape[1] / small.shape[1])
@@ -75,6 +74,26 @@ def _contrast(picture: np.ndarray) -> np.ndarray:
     return lacking.max(axis=2) / np.maximum(light.max(axis=2), 32)
 
 
+def _noise(contrast: np.ndarray) -> np.ndarray:
+    """Standard deviation of the paper's own texture around each pixel, float32 [H, W].
+
+    It is that of the whole paper, or of differences between pixels four apart where they are
+    larger: ink and its edges leave their median alone.
+    """
+    height, width = contrast.shape
+    block = max(64, max(height, width) // 10)
+    change = abs(np.diff(contrast[:, ::4], axis=1, append=contrast[:, -1:])).repeat(4, axis=1)
+    rows, columns = max(1, height // block), max(1, width // block)
+    parts = [np.array_split(part, columns, axis=1) for part in np.array_split(change, rows)]
+    deviation = np.array([[np.median(block) for block in row] for row in parts], np.float32)
+    deviation = np.asarray(
+        Image.fromarray(deviation * (1.4826 / 2**0.5)).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+    )
+    return np.maximum(deviation, 1.4826 * float(np.median(abs(contrast))))
+
+
 def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
     """Whether ink is darker than its paper, and a width in pixels that no stroke reaches.
 
@@ -92,14 +111,14 @@ def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
         strengths.append([float((edges * (paper - image)).sum()) for paper in filled])
     found = np.array(strengths)
     steady = found[:, 1:] <= 1.2 * found[:, :-1]
-    steady &= found[:, :-1] >= 0.15 * found.max()
+    steady &= found[:, :-1] >= 0.1 * found.max()
     first = np.where(steady.any(axis=1), steady.argmax(axis=1), len(sizes) - 1).min()
     low, middle, high = np.percentile(coarse.mean(axis=2), [1, 50, 99])
     dark, light = found[:, first] * (middle - low + 1, high - middle + 1)
     return dark >= light, sizes[min(first + 4, len(sizes) - 1)]
 
 
-def _darkness(contrast: np.ndarray, floor: float) -> np.ndarray:
+def _darkness(contrast: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """The contrast as a share of that of the stroke's own ink, float32 [H, W] in [0, 1].
 
     A pencil's line and a marker's next to it are both ink; a shade far fainter than both is none.

@@ -11,13 +11,12 @@ THICKEST = 0.01  # of the width
 STEEPEST = 8  # degrees
 
 
-def without_ruling(contrast: np.ndarray, floor: float) -> np.ndarray:
-    """The contrast, float32 [H, W], set to 0 where printed lines run; ``floor`` parts ink from paper.
+def without_ruling(contrast: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The contrast, float32 [H, W], set to 0 where printed lines run; ``mask``: what is dark.
 
     Lines are known by being straight, thin, and longer than any digit. Ink that crosses a line is
     kept, and so is ink on it that is much darker than the line.
     """
-    mask = contrast > floor
     if min(mask.shape) < 100:
         return contrast
     lines = _lines(mask) | _lines(mask.T).T
