@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mnist_lab.data import Digits
+from mnist_lab.devices import pick_device
 from mnist_lab.evaluation import probabilities
 from mnist_lab.files import LabError, replacing, shown
 from mnist_lab.recipes import Recipe
@@ -34,15 +35,15 @@ class Network:
     model: nn.Sequential  # on the CPU, in evaluation mode
     recipe: Recipe
     temperature: float  # its logits are divided by it (Guo et al. 2017, arXiv:1706.04599)
-    # float64 [K, 2], both falling: the share of errors among the answers given, and the lowest
-    # confidence to give an answer at that keeps to it
+    # float64 [K, 2]: shares of errors among the answers given, falling, and the lowest confidence
+    # to answer at that keeps to each, rising
     thresholds: Tensor
-    made: dict[str, str]  # from which digits, and how
+    made: dict[str, str]  # what it was trained and validated on
 
-    def answer(self, images: Tensor | np.ndarray) -> Tensor:
+    def answer(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of the ten digits, float64 [N, 10], for uint8 [N, 28, 28]."""
         logits = predict(self.model, torch.as_tensor(images), self.recipe, "cpu")
-        return probabilities(logits / self.temperature)
+        return probabilities(logits / self.temperature).numpy()
 
     def threshold(self, allow: float) -> float:
         """The lowest confidence to answer at, so that at most a share ``allow`` is wrong.
@@ -91,7 +92,7 @@ def make_network(
     recipe: Recipe,
     out: str | Path,
     *,
-    copies: int = 4,
+    copies: int = 3,
     seed: int = 0,
     device: str = "auto",
     echo: Callable[[str], None] | None = print,
@@ -113,9 +114,10 @@ def make_network(
     about = {
         "digits": f"{digits.title}, {digits.digest}",
         "copies": f"{copies}, drawn by seed {seed}",
-        "validation": f"{split.name}, {made.history.validation_accuracies[-1]:.4f} right",
+        "validation": f"{split.name}: {made.history.validation_accuracies[-1]:.2%} right",
+        "trained": f"with PyTorch {torch.__version__} on {pick_device(device).type}",
     }
-    thresholds = _thresholds(labels, answers)
+    thresholds = threshold_table(labels, answers)
     network = Network(Path(out).stem, made.model, recipe, temperature, thresholds, about)
     _write(network, Path(out))
     return network
@@ -128,8 +130,11 @@ def split_with_copies(split: Split, count: int, copies: int) -> Split:
     return Split(learned, held_out, f"{split.name}, with {copies} varied copies")
 
 
-def _thresholds(labels: Tensor, answers: Tensor) -> Tensor:
-    """The corners of the coverage curve: what ``Network.thresholds`` says, float64 [K, 2]."""
+def threshold_table(labels: Tensor, answers: Tensor) -> Tensor:
+    """What is needed of the coverage curve: ``Network.thresholds``, float64 [K, 2].
+
+    ``labels`` are int64 [N], ``answers`` the probabilities float [N, 10] of validation images.
+    """
     from mnist_lab.study.calibration import coverage_curve
 
     curve = coverage_curve(labels, answers)[["error_rate", "threshold"]].iloc[1:]

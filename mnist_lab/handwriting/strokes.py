@@ -19,7 +19,7 @@ from mnist_lab.transforms import to_unit_interval
 
 FINE = 56  # pixels across the grid that strokes are changed on
 FINE_BOX = 50  # pixels of the digit's longer side there; MNIST's own is 20 of 28
-THINNEST = 3.0  # fine pixels across a stroke that is made thinner
+STROKES = (3.0, 10.0)  # thinnest and thickest stroke that morphology makes, in fine pixels
 AT_ONCE = 1000  # images in memory on the fine grid
 AXIS = (torch.arange(FINE) + 0.5) * (2 / FINE) - 1  # the fine pixels' centres, from -1 to 1
 
@@ -27,7 +27,7 @@ AXIS = (torch.arange(FINE) + 0.5) * (2 / FINE) - 1  # the fine pixels' centres, 
 Draw = Callable[[float, float], Tensor]
 
 
-def vary_strokes(digits: Digits, *, copies: int = 4, seed: int = 0) -> Digits:
+def vary_strokes(digits: Digits, *, copies: int = 3, seed: int = 0) -> Digits:
     """The digits with varied copies of all training images after them; the test digits unchanged.
 
     Training image ``i`` of ``n`` has its copies at ``i + n``, ``i + 2 n``, …: each with strokes,
@@ -61,8 +61,9 @@ def _vary(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     ink = _add_strokes(to_unit_interval(images), labels, draw)
     ink = _deform(ink, draw, torch.randn(n, 2, 7, 7, generator=generator))
     ink = _sharpen(ink, draw(1, 3))
-    thinnest = -((_thickness(ink) - THINNEST) / 2).clamp(min=0).floor()
-    ink = _change_thickness(ink, torch.maximum(draw(-2.5, 2.5).round(), thinnest))
+    thinner, thicker = [((_thickness(ink) - bound) / -2).trunc() for bound in STROKES]
+    steps = draw(-2.5, 2.5).round()
+    ink = _change_thickness(ink, steps.clamp(thinner.clamp(max=0), thicker.clamp(min=0)))
     ink = _break(ink, draw, generator)
     ink = _place(ink, draw)
     kind = draw(0, 1)
@@ -88,10 +89,10 @@ def _add_strokes(ink: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         ink = drawn
 
     # A 1: down to the left from its top, and a bar below it.
-    flagged = (labels == 1) & (draw(0, 1) < 0.4)
+    flagged = (labels == 1) & (draw(0, 1) < 0.5)
     length, angle = draw(0.2, 0.45) * height, draw(35, 65) * (math.pi / 180)
     add(flagged, head, top + 1, head - length * angle.cos(), top + 1 + length * angle.sin())
-    footed = (labels == 1) & (draw(0, 1) < torch.where(flagged, 0.5, 0.15))
+    footed = (labels == 1) & (draw(0, 1) < torch.where(flagged, 0.4, 0.1))
     reach, tilt = draw(0.15, 0.35) * height, draw(-1, 1)
     add(footed, foot - reach, bottom - 1 + tilt, foot + reach, bottom - 1 - tilt)
     # A 7: a bar across its stem, and a tick down from the left end of its roof.
@@ -115,13 +116,13 @@ def _deform(ink: Tensor, draw: Draw, noise: Tensor) -> Tensor:
     Each point moves by smooth random ``noise`` (Simard, Steinkraus & Platt 2003).
     """
     left, right, top, bottom = _box(ink)
-    slant, stretch = (draw(-20, 20) * (math.pi / 180)).tan(), draw(-0.22, 0.22).exp()
+    slant, stretch = (draw(-12, 12) * (math.pi / 180)).tan(), draw(-0.18, 0.18).exp()
     width, height = right - left, bottom - top
     across, down = (width + slant.abs() * height) * stretch, height / stretch
     zoom = FINE_BOX / torch.maximum(across, down)  # fine pixels per pixel
     x, y = (left + right) / 28 - 1, (top + bottom) / 28 - 1
     a, d = FINE / 28 / (stretch * zoom), FINE / 28 * stretch / zoom
-    moves = _smooth(noise) * _each(draw(0, 0.07))
+    moves = _smooth(noise) * _each(draw(0, 0.05))
     u, v = _each(x) + moves[:, :1] + _each(a) * AXIS, _each(y) + moves[:, 1:]
     down = _each(d) * AXIS[:, None]
     return _sample(ink, u - _each(slant) * down, v + down)
@@ -142,7 +143,7 @@ def _change_thickness(ink: Tensor, steps: Tensor) -> Tensor:
 
 def _break(ink: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
     """Some strokes are interrupted: a small disc on the ink becomes paper."""
-    broken, radius = draw(0, 1) < 0.15, draw(2, 5)
+    broken, radius = draw(0, 1) < 0.1, draw(2, 4)
     if not broken.any():
         return ink
     points = torch.multinomial(ink[broken].flatten(1) + 1e-6, 1, generator=generator)
