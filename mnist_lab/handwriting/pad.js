@@ -11,7 +11,7 @@ function tag(name, style, text = "") {
 
 function render({ model, el }) {
   const side = model.get("side");
-  const canvas = tag("canvas", `width: ${side}px; height: ${side}px; outline: 1px solid #888;
+  const canvas = tag("canvas", `width: ${side}px; height: ${side}px; outline: 1px solid #888; margin: 1px;
     background: white; cursor: crosshair; touch-action: none`);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "Pad: draw a digit here");
@@ -110,7 +110,7 @@ function render({ model, el }) {
       const row = tag("div", "display: flex; gap: 6px; align-items: center");
       row.dataset.probability = p;
       const colour = digit === one.digit ? "#0173b2" : "#949494";
-      const track = tag("div", "width: 100px");
+      const track = tag("div", "width: 100px; background: #8883");
       track.append(tag("div", `width: ${100 * p}px; height: 10px; background: ${colour}`));
       row.append(tag("span", "", digit), track, tag("span", "", `${(100 * p).toFixed(1)} %`));
       bars.append(row);
