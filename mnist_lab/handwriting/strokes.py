@@ -1,8 +1,8 @@
 """Strokes that MNIST lacks: varied copies of training digits, as other pens and hands draw them.
 
-MNIST was written in the United States with one kind of pencil and pen. Elsewhere a 1 has a flag
-and a foot and a 7 a bar; a marker is thicker, a mouse thinner and more angular, and a program that
-finds digits in a picture cuts, centres and breaks them a little differently.
+MNIST was written on forms in the United States. Elsewhere a 1 has a flag and a foot and a 7 a bar;
+a marker is thicker, a mouse thinner and more angular, and a program that finds digits in a picture
+cuts, centres and breaks them a little differently.
 """
 
 import dataclasses
@@ -23,8 +23,7 @@ STROKES = (3.0, 10.0)  # thinnest and thickest stroke that morphology makes, in 
 AT_ONCE = 1000  # images in memory on the fine grid
 AXIS = (torch.arange(FINE) + 0.5) * (2 / FINE) - 1  # the fine pixels' centres, from -1 to 1
 
-# uniform numbers, float32 [n], between two bounds
-Draw = Callable[[float, float], Tensor]
+Draw = Callable[[float, float], Tensor]  # uniform numbers between two bounds, float32 [n]
 
 
 def vary_strokes(digits: Digits, *, copies: int = 3, seed: int = 0) -> Digits:
@@ -61,9 +60,9 @@ def _vary(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     ink = _add_strokes(to_unit_interval(images), labels, draw)
     ink = _deform(ink, draw, torch.randn(n, 2, 7, 7, generator=generator))
     ink = _sharpen(ink, draw(1, 3))
-    thinner, thicker = [((_thickness(ink) - bound) / -2).trunc() for bound in STROKES]
-    steps = draw(-2.5, 2.5).round()
-    ink = _change_thickness(ink, steps.clamp(thinner.clamp(max=0), thicker.clamp(min=0)))
+    thinner, thicker = (((bound - _thickness(ink)) / 2).trunc() for bound in STROKES)
+    steps = draw(-2.5, 2.5).round().clamp(thinner.clamp(max=0), thicker.clamp(min=0))
+    ink = _change_thickness(ink, steps)
     ink = _break(ink, draw, generator)
     ink = _place(ink, draw)
     kind = draw(0, 1)
@@ -76,38 +75,35 @@ def _vary(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
 def _add_strokes(ink: Tensor, labels: Tensor, draw: Draw) -> Tensor:
     """Some 1s get a flag and a foot, some 7s a bar and a tick; some 4s are drawn anew, closed."""
     left, _, top, bottom = _box(ink)
-    height = bottom - top
-    thickness = _thickness(ink)
+    height, thickness = bottom - top, _thickness(ink)
     head, foot = _mean_column(ink, top + 1), _mean_column(ink, bottom - 2)
     stem = _mean_column(ink, top + 0.55 * height)
-
-    def add(chosen: Tensor, x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor) -> None:
-        nonlocal ink
-        ends = [end[chosen] for end in (x0, y0, x1, y1, thickness)]
-        drawn = ink.clone()
-        drawn[chosen] = torch.maximum(ink[chosen], _segment(*ends))
-        ink = drawn
 
     # A 1: down to the left from its top, and a bar below it.
     flagged = (labels == 1) & (draw(0, 1) < 0.5)
     length, angle = draw(0.2, 0.45) * height, draw(35, 65) * (math.pi / 180)
-    add(flagged, head, top + 1, head - length * angle.cos(), top + 1 + length * angle.sin())
+    end = (head - length * angle.cos(), top + 1 + length * angle.sin())
+    ink = _add_segment(ink, flagged, thickness, head, top + 1, *end)
     footed = (labels == 1) & (draw(0, 1) < torch.where(flagged, 0.4, 0.1))
     reach, tilt = draw(0.15, 0.35) * height, draw(-1, 1)
-    add(footed, foot - reach, bottom - 1 + tilt, foot + reach, bottom - 1 - tilt)
+    ends = (foot - reach, bottom - 1 + tilt, foot + reach, bottom - 1 - tilt)
+    ink = _add_segment(ink, footed, thickness, *ends)
+
     # A 7: a bar across its stem, and a tick down from the left end of its roof.
     reach, y, tilt = draw(0.15, 0.32) * height, top + draw(0.45, 0.6) * height, draw(-1.5, 1.5)
-    add((labels == 7) & (draw(0, 1) < 0.3), stem - reach, y + tilt, stem + reach, y - tilt)
+    barred = (labels == 7) & (draw(0, 1) < 0.3)
+    ink = _add_segment(ink, barred, thickness, stem - reach, y + tilt, stem + reach, y - tilt)
     tick = draw(0.1, 0.25) * height
-    add((labels == 7) & (draw(0, 1) < 0.15), left + 1, top + 1, left + 1, top + 1 + tick)
+    ticked = (labels == 7) & (draw(0, 1) < 0.15)
+    ink = _add_segment(ink, ticked, thickness, left + 1, top + 1, left + 1, top + 1 + tick)
+
     # A 4 whose arm meets its stem at the top.
     closed = (labels == 4) & (draw(0, 1) < 0.15)
     ink = torch.where(_each(closed), 0.0, ink)
     x, bar, y = draw(14, 19), draw(14, 19), draw(-1, 1)
-    add(closed, x, y + 5, draw(5, 8), bar)
-    add(closed, draw(5, 8), bar, draw(18, 23), bar + y)
-    add(closed, x, y + 5, x - draw(-1, 3), draw(21, 24))
-    return ink
+    ink = _add_segment(ink, closed, thickness, x, y + 5, draw(5, 8), bar)
+    ink = _add_segment(ink, closed, thickness, draw(5, 8), bar, draw(18, 23), bar + y)
+    return _add_segment(ink, closed, thickness, x, y + 5, x - draw(-1, 3), draw(21, 24))
 
 
 def _deform(ink: Tensor, draw: Draw, noise: Tensor) -> Tensor:
@@ -173,9 +169,8 @@ def _place(ink: Tensor, draw: Draw) -> Tensor:
 
 def _sample(ink: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """The ink where each fine pixel comes from: ``u`` across and ``v`` down, -1 to 1."""
-    shape = [len(ink), FINE, FINE]
-    grid = torch.stack([u.expand(shape[0], 1, *shape[1:]), v.expand(shape[0], 1, *shape[1:])], 4)
-    return F.grid_sample(ink, grid[:, 0], align_corners=False)
+    grid = torch.stack(torch.broadcast_tensors(u, v), dim=4)[:, 0]
+    return F.grid_sample(ink, grid, align_corners=False)
 
 
 def _smooth(noise: Tensor) -> Tensor:
@@ -214,15 +209,16 @@ def _mean_column(ink: Tensor, rows: Tensor) -> Tensor:
     return (line * torch.arange(ink.shape[3])).sum(1) / line.sum(1)
 
 
-def _segment(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, thickness: Tensor) -> Tensor:
-    """A straight stroke with round, soft ends in each image, float32 [n, 1, 28, 28]."""
-    x0, y0, x1, y1 = map(_each, (x0, y0, x1, y1))
+def _add_segment(ink: Tensor, chosen: Tensor, thickness: Tensor, *ends: Tensor) -> Tensor:
+    """The images, the chosen ones [n] with a straight stroke from x0, y0 to x1, y1, [n] each."""
+    x0, y0, x1, y1, wide = (_each(values[chosen]) for values in (*ends, thickness))
     x, y = torch.arange(28), torch.arange(28)[:, None]
     along_x, along_y = x1 - x0, y1 - y0
     square = (along_x**2 + along_y**2).clamp(min=1e-3)
     share = (((x - x0) * along_x + (y - y0) * along_y) / square).clamp(0, 1)
     distance = ((x0 + share * along_x - x) ** 2 + (y0 + share * along_y - y) ** 2).sqrt()
-    return (_each(thickness) / 2 + 0.5 - distance).clamp(0, 1)
+    stroke = (wide / 2 + 0.5 - distance).clamp(0, 1)  # round, soft ends
+    return ink.index_put((chosen,), torch.maximum(ink[chosen], stroke))
 
 
 def _dilate(ink: Tensor) -> Tensor:
