@@ -1,7 +1,7 @@
 """A picture read: the digits of its lines, and how sure each one is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -10,14 +10,15 @@ from mnist_lab.handwriting.form import to_mnist_form
 from mnist_lab.handwriting.ink import Ink, find_ink
 from mnist_lab.handwriting.pictures import Source, open_picture
 from mnist_lab.handwriting.segments import Piece, find_digits
+from mnist_lab.handwriting.touching import cut_touching
 from mnist_lab.training import Fit, predict
 
 
 class Answers(Protocol):
     """A network that says how probable each digit is, and from when on it may be believed."""
 
-    def answer(self, images: np.ndarray) -> np.ndarray:
-        """float64 [N, 10], each row adding up to 1, for uint8 images [N, 28, 28]."""
+    def answer(self, images: np.ndarray) -> Any:
+        """Probabilities, float64 [N, 10], for uint8 images [N, 28, 28]: a tensor or an array."""
 
     def threshold(self, allow: float) -> float:
         """The confidence from which on at most this share of answers is wrong."""
@@ -63,7 +64,10 @@ class _Trained:
 
 
 def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float = 0.01) -> Reading:
-    """What is written in a picture.
+    """What is written in a picture: a file's path, its bytes, a Pillow image or an array.
+
+    ``network`` is a kept network's name, or a fit. A digit is sure where the network's confidence
+    is one at which it gives at most a share ``allow`` of wrong answers.
 
     Raises:
         PictureError: if it is no picture.
@@ -71,25 +75,38 @@ def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float 
     """
     reader = _reader(network)
     ink = find_ink(open_picture(image))
-    lines = find_digits(ink)
-    pieces = [piece for line in lines for piece in line]
-    images = np.stack([_image_of(ink, piece) for piece in pieces])
-    digits = []
-    for piece, shown, p in zip(pieces, images, np.asarray(reader.answer(images)), strict=True):
-        corners = (piece.left, piece.top, piece.right, piece.bottom)
-        left, top, right, bottom = (round(at * ink.scale) for at in corners)
-        sure = bool(p.max() >= reader.threshold(allow))
-        digits.append(
-            ReadDigit(p, (left, top, right, bottom), shown, int(p.argmax()), float(p.max()), sure)
-        )
-    said, text = iter(digits), iter(digits)
+
+    def confidence(pieces: list[Piece]) -> np.ndarray:
+        images = np.stack([_image_of(ink, piece) for piece in pieces])
+        return np.asarray(reader.answer(images)).max(axis=1)
+
+    lines = find_digits(ink, lambda pieces, usual: cut_touching(pieces, usual, confidence))
+    images = np.stack([_image_of(ink, piece) for line in lines for piece in line])
+    answers, least = np.asarray(reader.answer(images)), reader.threshold(allow)
+    seen = zip(images, answers, strict=True)
+    read_lines = [
+        [_digit(piece, ink.scale, *next(seen), least) for piece in line] for line in lines
+    ]
+    said = [["?" if not digit.sure else str(digit.digit) for digit in line] for line in read_lines]
     return Reading(
-        tuple("".join(str(next(said).digit) for _ in line) for line in lines),
-        "\n".join(
-            "".join(str(d.digit) if d.sure else "?" for d in (next(text) for _ in line))
-            for line in lines
-        ),
-        tuple(digits),
+        lines=tuple("".join(str(digit.digit) for digit in line) for line in read_lines),
+        text="\n".join("".join(line) for line in said),
+        digits=tuple(digit for line in read_lines for digit in line),
+    )
+
+
+def _digit(
+    piece: Piece, scale: float, image: np.ndarray, probabilities: np.ndarray, least: float
+) -> ReadDigit:
+    left, top, right, bottom = piece.left, piece.top, piece.right, piece.bottom
+    confidence = float(probabilities.max())
+    return ReadDigit(
+        probabilities=probabilities,
+        box=(round(left * scale), round(top * scale), round(right * scale), round(bottom * scale)),
+        image=image,
+        digit=int(probabilities.argmax()),
+        confidence=confidence,
+        sure=confidence >= least,
     )
 
 
