@@ -233,6 +233,37 @@ def sheet(
     context.exit(2 if refused else 0)
 
 
+@main.command()
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
+@click.option("--picture", "out", type=FILE, callback=_writable, help="Draw what is read there.")
+@click.option("--digits", "expected", type=click.IntRange(min=1), help="How many to expect.")
+@click.option(
+    "--error-rate", "allow", type=click.FloatRange(0, 1), default=0.01,
+    help="Share of wrong digits to allow; others are ?.",
+)  # fmt: skip
+@click.option("--network", default="reader", help="The kept network that reads.")
+@click.pass_context
+@plain_errors()
+def read(
+    context: click.Context,
+    pictures: tuple[str, ...],
+    as_json: bool,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Read the handwritten digits in pictures.
+
+    A line for each: its name and what it says, with / between lines and ? for a digit that is not
+    sure, then which those are. The exit status is 2 if a picture could not be read, 1 if another
+    number of digits was found than --digits says. With several pictures, --picture OUT.png makes
+    OUT-1.png, OUT-2.png and so on.
+    """
+    from mnist_lab.course.reading import read_pictures
+
+    context.exit(read_pictures(pictures, as_json=as_json, out=out, echo=click.echo, **options))
+
+
 def _say_where(folder: Path) -> None:
     from mnist_lab.course.report import headline
 

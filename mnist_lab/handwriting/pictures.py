@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -50,7 +51,7 @@ def open_picture(source: Source) -> np.ndarray:
     return _as_rgb(_from_array(np.asarray(source)), "the array")
 
 
-def _decode(file: io.BufferedIOBase, name: str) -> np.ndarray:
+def _decode(file: IO[bytes], name: str) -> np.ndarray:
     expected = "expected a picture (PNG, JPEG, BMP, GIF, TIFF or WebP)"
     try:
         import pillow_heif  # optional: phones' HEIC files

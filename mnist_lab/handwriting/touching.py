@@ -1,4 +1,4 @@
-"""Digits that touch are cut apart, where the network finds parts more like digits than the whole."""
+"""Digits that touch cut apart, where the network finds the parts more like digits."""
 
 from collections.abc import Callable
 from itertools import pairwise
