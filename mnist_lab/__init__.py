@@ -13,13 +13,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "transforms": ["Augmentation", "augment", "normalise", "prepare", "to_unit_interval"],
         "models": ["multiply_adds", "output_size", "parameter_count", "trace_shapes"],
         "recipes": [
-            "ACCURATE", "FAST", "REPORT_A", "REPORT_B", "REPORT_B_CODE", "STRONG", "Recipe",
+            "ACCURATE", "FAST", "READER", "REPORT_A", "REPORT_B", "REPORT_B_CODE", "STRONG",
+            "Recipe",
         ],
         "training": ["Diverged", "Fit", "History", "fit", "predict", "train_one_epoch"],
         "devices": ["pick_device"],
         "evaluation": [
             "Scores", "accuracy", "probabilities", "score", "wilson_interval",
         ],
+        "handwriting.pad": ["Pad"],
+        "handwriting.pictures": ["PictureError"],
+        "handwriting.reading": ["ReadDigit", "Reading", "read"],
         "study.statistics": [
             "McNemar", "Mean", "holm", "mcnemar", "mean_interval", "moderated_differences",
             "paired_difference", "paired_p", "pareto_front", "repeats_needed",

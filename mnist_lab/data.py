@@ -24,6 +24,8 @@ MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between c
 }
 MNIST_BYTES = dict(zip(MNIST_SHA256, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
 ALL_GOOD = "All four are good: MNIST is used."
+OWN_FILES = ("images-idx3-ubyte", "labels-idx1-ubyte", "digits.csv")  # of photographed sheets
+OWN_SUMS = "SHA256SUMS"
 BANNER = """\
 NOT MNIST: its four files were not all found here and no mirror could supply them.
 This uses the 1,797 real handwritten digits (UCI, 8×8) bundled with scikit-learn instead.
@@ -79,11 +81,14 @@ def load_digits(
     mirrors: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Digits:
-    """ "auto": MNIST where it can be had, else (with a banner) the bundled UCI digits.
+    """MNIST ("auto") where it can be had, else (with a banner) the bundled UCI digits.
 
     MNIST is looked for in ``root`` or, without it, in the folder that ``MNIST_LAB_DATA`` names or,
     without that too, in the project's ``data/``, into which missing files are fetched. They may be
     raw or .gz, in the folder itself or in ``MNIST/raw`` below it.
+
+    A ``root`` that `python -m mnist_lab sheet` made gives its own digits: to test on, those of each
+    writer whose number ends in 0 or 5, the others to train on; all to test on if one has none.
 
     Raises:
         MissingData: if a folder that was named lacks a file, or "mnist" can't be fetched.
@@ -94,6 +99,8 @@ def load_digits(
     if name == "uci-digits":
         return _load_uci_digits()
     folder, named_by = _data_folder(root)
+    if name == "auto" and root and (folder / OWN_SUMS).exists():
+        return _load_own_digits(folder)
     if len(_locate(folder)) < 4:
         if named_by:
             raise MissingData("\n".join(describe_data(root)))
@@ -223,6 +230,26 @@ def _faults(found: dict[str, Path]) -> dict[str, str]:
         except DamagedFile as error:
             faults[stem] = f"damaged: {error}"
     return faults
+
+
+def _load_own_digits(folder: Path) -> Digits:
+    """The digits of photographed sheets. No writer is in both parts, as in MNIST."""
+    import pandas as pd
+
+    sums = dict(line.split()[::-1] for line in (folder / OWN_SUMS).read_text().splitlines())
+    for path in (folder / name for name in OWN_FILES):
+        if sha256(path.read_bytes()).hexdigest() != sums.get(path.name):
+            raise DamagedFile(
+                f"{display_path(path)} is not as it was made: expected its SHA-256 in {OWN_SUMS}.\n"
+                "  Read the photographed sheets again."
+            )
+    images, labels = (torch.from_numpy(read_idx(folder / name)) for name in OWN_FILES[:2])
+    writers = torch.tensor(pd.read_csv(folder / OWN_FILES[2])["writer"])
+    tested = writers % 5 == 0
+    tested |= tested.all() | ~tested.any()
+    train, test = (Images(images[rows], labels[rows].long()) for rows in (~tested, tested))
+    source = f"{len(labels):,} digits of photographed sheets, writers: {len(writers.unique())}."
+    return Digits(train, test, "own-digits", f"Own digits ({folder.name})", source, sums)
 
 
 def _load_uci_digits() -> Digits:

@@ -204,3 +204,10 @@ STRONG = FAST.but(
 
 ACCURATE = STRONG.but(name="ACCURATE", width=32, averaging=0.998, epochs=20)
 """The best single network that this course can teach in a quarter of an hour."""
+
+READER = STRONG.but(
+    name="READER", width=24,
+    augmentation=Augmentation(rotation=15.0, translation=0.06, scale=0.15, shear=12.0),
+    lr=0.2, label_smoothing=0.0, averaging=0.998, batch_size=256, epochs=10, seed=1,
+)  # fmt: skip
+"""Reads handwriting, when trained on digits whose strokes ``handwriting.strokes`` varied."""

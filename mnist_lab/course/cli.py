@@ -203,6 +203,70 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
     click.echo(f"All {len(checks)} checks hold.")
 
 
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="PDF; or data folder.")
+@click.option("--writer", type=click.IntRange(1, 9999), default=1, help="Printed as its number.")
+@click.option("--read", "reads", is_flag=True, help="Read photographs of filled sheets.")
+@click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=FILE)
+@click.pass_context
+@plain_errors()
+def sheet(
+    context: click.Context, photos: tuple[Path, ...], reads: bool, writer: int, out: Path
+) -> None:
+    """Print a page that asks for a hundred digits; read photographs of it.
+
+    \b
+    sheet --out sheet.pdf --writer 7             a page to print; each writer has an own number
+    sheet --read a.jpg b.jpg --out data/my-class the digits on photographs, as a data set
+
+    A set is opened by lab.load_digits(root="data/my-class"). A photograph in which no sheet can be
+    read is named and left out, and the exit status is then 2.
+    """
+    if reads != bool(photos):
+        raise click.UsageError("photographs and --read belong together: --read PHOTO… --out DIR")
+    if not reads:
+        from mnist_lab.handwriting.sheet import write_sheet
+
+        write_sheet(out, writer)
+        click.echo(f"Wrote {display_path(out)}: print it at any size, in colour or grey.")
+        return
+    from mnist_lab.handwriting.sheet_set import read_sheets
+
+    _, refused = read_sheets(photos, out, click.echo)
+    context.exit(2 if refused else 0)
+
+
+@main.command()
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
+@click.option("--picture", "out", type=FILE, callback=_writable, help="Draw what is read there.")
+@click.option("--digits", "expected", type=click.IntRange(min=1), help="How many to expect.")
+@click.option(
+    "--error-rate", "allow", type=click.FloatRange(0, 1), default=0.01,
+    help="Share of wrong digits to allow; others are ?.",
+)  # fmt: skip
+@click.option("--network", default="reader", help="The kept network that reads.")
+@click.pass_context
+@plain_errors()
+def read(
+    context: click.Context,
+    pictures: tuple[str, ...],
+    as_json: bool,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Read the handwritten digits in pictures.
+
+    A line for each: its name and what it says, with / between lines and ? for a digit that is not
+    sure, then which those are. The exit status is 2 if a picture could not be read, 1 if another
+    number of digits was found than --digits says. With several pictures, --picture OUT.png makes
+    OUT-1.png, OUT-2.png and so on.
+    """
+    from mnist_lab.course.reading import read_pictures
+
+    context.exit(read_pictures(pictures, as_json=as_json, out=out, echo=click.echo, **options))
+
+
 def _printable(line: str) -> str:
     """One line without control characters, whatever a file that is told of holds."""
     return "".join(c if c.isprintable() else "�" for c in line)

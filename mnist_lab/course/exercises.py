@@ -138,4 +138,22 @@ def _split(function: Callable[..., Any]) -> str:
     return "another seed must give another split." if first == other else ""
 
 
-TRIALS = {"01.3": _always_black, "02.2": _restore, "02.4": _split}
+def _bright_ink(function: Callable[..., Any]) -> str:
+    dim = np.full((20, 30), 90, np.uint8)  # paper darker than the middle of the range
+    dim[5:15, 12:15] = 20
+    for picture in (dim, 255 - dim, 255 - dim // 2, dim // 2):
+        given = picture.copy()
+        found = np.asarray(function(given))
+        if found.dtype != np.uint8 or found.shape != picture.shape:
+            return "expected a picture of uint8 as large as the one given."
+        if not np.array_equal(given, picture):
+            return "the picture that was given must stay as it is."
+        if found[5, 12] <= found[0, 0]:
+            wrong = (
+                "dark ink stayed dark" if picture[5, 12] < picture[0, 0] else "bright ink got dark"
+            )
+            return f"{wrong} on paper of grey {picture[0, 0]}: which grey do most pixels have?"
+    return ""
+
+
+TRIALS = {"01.3": _always_black, "02.2": _restore, "02.4": _split, "06.3": _bright_ink}

@@ -40,7 +40,17 @@ def my_split(labels, seed):
     return train, validation
 
 
-RIGHT = {"01.3": always_black, "02.2": restore, "02.4": my_split}
+def ink_bright(grey):
+    middle = (int(grey.min()) + int(grey.max())) / 2
+    return 255 - grey if np.median(grey) > middle else grey
+
+
+def inverted_in_place(grey):
+    grey[:] = 255 - grey
+    return grey
+
+
+RIGHT = {"01.3": always_black, "02.2": restore, "02.4": my_split, "06.3": ink_bright}
 RIGHT |= {name: np.array([float(f"{x:.4g}") for x in KNOWN[name].answer]) for name in NUMBERS}
 WRONG = [
     ("01.1", [47.04e6, 188.16e6], "number 1: images times pixels times bytes, in millions"),
@@ -60,6 +70,11 @@ WRONG = [
     ("02.4", lambda labels, seed: my_split(labels, 0), "another seed"),
     ("03.2", 191, "off by one"),
     ("04.1", [90, 9.47], "share asked, or percent"),
+    ("06.3", lambda grey: 255 - grey, "bright ink got dark"),
+    ("06.3", lambda grey: grey, "dark ink stayed dark"),
+    ("06.3", lambda grey: 255 - grey if grey.mean() > 128 else grey, "on paper of grey 90"),
+    ("06.3", lambda grey: ink_bright(grey) / 255, "uint8"),
+    ("06.3", inverted_in_place, "must stay as it is"),
 ]
 SLIPS = {
     "01.1": [47.04 / 1.048576, 188.16 / 1.048576],
@@ -77,6 +92,13 @@ SLIPS = {
     "05.2": [5**0.5, stats.t.isf(0.025, 1) / stats.t.isf(0.025, 9), 0.07962],
     "05.3": [5 * 0.012, 2 * 0.032],
     "05.4": [2 * 0.196324, 2 * 1.175836],
+    "06.1": [14 - 20 / 2, 14 - 10 / 2],
+    "06.2": [math.e / (math.e + 9)],
+    "06.4": [1 - 0.95**6, 0.999**6, 0.95**6 * (1 - 0.999**6)],
+    "06.5": [
+        stats.fisher_exact([[4, 96], [0, 100]], alternative="greater")[1],
+        stats.chi2_contingency([[4, 96], [0, 100]], correction=False)[1],
+    ],
 }
 SLIPPED = [
     (name, [slip if i == place else x for i, x in enumerate(asked.answer)], hint)

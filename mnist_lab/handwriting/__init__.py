@@ -1,0 +1,1 @@
+"""Handwriting read: from a picture to its digits."""

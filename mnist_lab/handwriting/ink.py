@@ -1,0 +1,138 @@
+"""The ink in a picture: paper, light and shadow taken away."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from mnist_lab.handwriting.pictures import PictureError
+from mnist_lab.handwriting.ruling import without_ruling
+
+LONGEST = 1600  # pixels of the longer side that ink is looked for in: more costs only time
+COARSE = 320  # pixels of the longer side in which light and paper are measured
+NOISE = 6.0  # standard deviations of the paper that are not yet ink
+FAINTEST = 0.04  # share of the paper's light that ink must take away at least
+FAINT = 0.3  # of the usual ink: a stroke fainter than that is none
+EDGE = 0.35  # of its ink's darkness: from here on a pixel belongs to a stroke
+
+
+class NoInk(PictureError):
+    """A picture in which nothing is written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ink:
+    """What is written in a picture, in its pixels or in larger ones."""
+
+    darkness: np.ndarray  # float32 [H, W]: 0 is paper, 1 is ink
+    mask: np.ndarray  # bool [H, W]: the strokes
+    scale: float  # pixels of the picture that one of these is wide
+
+
+def find_ink(picture: np.ndarray) -> Ink:
+    """The ink in a picture, uint8 [height, width, 3], whatever its colour and the light.
+
+    Raises:
+        NoInk: if nothing stands out from the paper.
+    """
+    small = picture
+    if max(picture.shape[:2]) > LONGEST:
+        small = resized(picture, LONGEST)
+    contrast = _contrast(small)
+    contrast -= np.median(contrast)
+    floor = np.maximum(NOISE * _noise(contrast), FAINTEST)
+    darkness = _darkness(without_ruling(contrast, contrast > floor), floor)
+    if not (darkness > EDGE).any():
+        raise NoInk("No ink was found in the picture: it looks like empty paper.")
+    return Ink(darkness, darkness > EDGE, picture.shape[1] / small.shape[1])
+
+
+def resized(picture: np.ndarray, longest: int) -> np.ndarray:
+    """The picture with a longer side of so many pixels, each the mean of those it covers."""
+    height, width = picture.shape[:2]
+    factor = longest / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    how = Image.Resampling.BOX if factor < 1 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(picture).resize(size, how))
+
+
+def _contrast(picture: np.ndarray) -> np.ndarray:
+    """What each pixel lacks of the paper's light there, float32 [H, W], as a share of it.
+
+    Of the three colours that counts which lacks most: no ink is pale in all of them.
+    """
+    coarse = resized(picture, COARSE)
+    dark_ink, reach = _strokes(coarse)
+    if not dark_ink:
+        picture, coarse = 255 - picture, 255 - coarse
+    paper = ndimage.grey_closing(coarse, (reach, reach, 1), mode="reflect")
+    paper = ndimage.gaussian_filter(paper, (reach / 4, reach / 4, 0), mode="nearest")
+    height, width = picture.shape[:2]
+    light = np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
+    lacking = light.astype(np.float32) - picture
+    return lacking.max(axis=2) / np.maximum(light.max(axis=2), 32)
+
+
+def _noise(contrast: np.ndarray) -> np.ndarray:
+    """Standard deviation of the paper's own texture around each pixel, float32 [H, W].
+
+    It is that of the whole paper, or of differences between pixels four apart where they are
+    larger: ink and its edges leave their median alone.
+    """
+    height, width = contrast.shape
+    block = max(64, max(height, width) // 10)
+    change = abs(np.diff(contrast[:, ::4], axis=1, append=contrast[:, -1:])).repeat(4, axis=1)
+    rows, columns = max(1, height // block), max(1, width // block)
+    parts = [np.array_split(part, columns, axis=1) for part in np.array_split(change, rows)]
+    deviation = np.array([[np.median(block) for block in row] for row in parts], np.float32)
+    deviation = np.asarray(
+        Image.fromarray(deviation * (1.4826 / 2**0.5)).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+    )
+    return np.maximum(deviation, 1.4826 * float(np.median(abs(contrast))))
+
+
+def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
+    """Whether ink is darker than its paper, and a width in pixels that no stroke reaches.
+
+    A closing fills what is narrower than its window with the paper around it. Windows are widened
+    until the edges, sharp at strokes and soft at shadows, stand out no more than before. Strokes
+    are narrower than the paper between them: of dark and light, ink is what is filled first.
+    """
+    sizes = [3]
+    while sizes[-1] < min(coarse.shape[:2]) / 2:
+        sizes.append(2 * round(0.7 * sizes[-1]) + 1)
+    strengths = []
+    for image in (coarse.min(axis=2), 255 - coarse.max(axis=2)):
+        edges = ndimage.gaussian_gradient_magnitude(image.astype(np.float32), 1.0) ** 2
+        filled = (ndimage.grey_closing(image, (size, size), mode="reflect") for size in sizes)
+        strengths.append([float((edges * (paper - image)).sum()) for paper in filled])
+    found = np.array(strengths)
+    steady = found[:, 1:] <= 1.2 * found[:, :-1]
+    steady &= found[:, :-1] >= 0.1 * found.max()
+    first = np.where(steady.any(axis=1), steady.argmax(axis=1), len(sizes) - 1).min()
+    low, middle, high = np.percentile(coarse.mean(axis=2), [1, 50, 99])
+    dark, light = found[:, first] * (middle - low + 1, high - middle + 1)
+    return dark >= light, sizes[min(first + 4, len(sizes) - 1)]
+
+
+def _darkness(contrast: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """The contrast as a share of that of the stroke's own ink, float32 [H, W] in [0, 1].
+
+    A pencil's line and a marker's next to it are both ink; a shade far fainter than both is none.
+    """
+    labels, count = ndimage.label(contrast > floor, np.ones((3, 3)))
+    if count == 0:
+        return np.zeros_like(contrast)
+    where = np.flatnonzero(labels)
+    values, owners = contrast.ravel()[where], labels.ravel()[where]
+    order = np.lexsort((values, owners))
+    sizes = np.bincount(owners, minlength=count + 1)
+    at = sizes.cumsum() - 1 - (0.15 * sizes).astype(int)  # the 85th percentile of each
+    levels = values[order][at.clip(0)]
+    usual = float(np.median(np.repeat(levels[1:], sizes[1:])))
+    levels[levels < FAINT * usual] = np.inf
+    levels[0] = np.inf
+    return (contrast / levels[labels]).clip(0, 1).astype(np.float32)

@@ -1,0 +1,126 @@
+"""A picture read: the digits of its lines, and how sure each one is."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from mnist_lab.handwriting.form import to_mnist_form
+from mnist_lab.handwriting.ink import Ink, find_ink
+from mnist_lab.handwriting.pictures import Source, open_picture
+from mnist_lab.handwriting.segments import Piece, find_digits
+from mnist_lab.handwriting.touching import cut_touching
+from mnist_lab.training import Fit, predict
+
+
+class Answers(Protocol):
+    """A network that says how probable each digit is, and from when on it may be believed."""
+
+    def answer(self, images: np.ndarray) -> Any:
+        """Probabilities, float64 [N, 10], for uint8 images [N, 28, 28]: a tensor or an array."""
+
+    def threshold(self, allow: float) -> float:
+        """The confidence from which on at most this share of answers is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadDigit:
+    """One digit of a picture."""
+
+    probabilities: np.ndarray  # float64 [10]
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels
+    image: np.ndarray  # uint8 [28, 28], what the network saw
+    digit: int  # the most probable one
+    confidence: float  # its probability
+    sure: bool  # whether the confidence reaches the threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is written in a picture."""
+
+    lines: tuple[str, ...]  # the most probable digits, line by line from top to bottom
+    text: str  # the same in one, with ? for each digit that is not sure
+    digits: tuple[ReadDigit, ...]  # in the order of the lines
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A fit that reads: its confidence is not calibrated."""
+
+    fit: Fit
+
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        from mnist_lab.evaluation import probabilities
+
+        logits = predict(self.fit.model, torch.from_numpy(images), self.fit.recipe)
+        return probabilities(logits).numpy()
+
+    def threshold(self, allow: float) -> float:
+        return 1 - allow
+
+
+def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float = 0.01) -> Reading:
+    """What is written in a picture: a file's path, its bytes, a Pillow image or an array.
+
+    ``network`` is a kept network's name, or a fit. A digit is sure where the network's confidence
+    is one at which it gives at most a share ``allow`` of wrong answers.
+
+    Raises:
+        PictureError: if it is no picture.
+        NoInk: if nothing is written in it.
+    """
+    reader = _reader(network)
+    ink = find_ink(open_picture(image))
+
+    def confidence(pieces: list[Piece]) -> np.ndarray:
+        images = np.stack([_image_of(ink, piece) for piece in pieces])
+        return np.asarray(reader.answer(images)).max(axis=1)
+
+    lines = find_digits(ink, lambda pieces, usual: cut_touching(pieces, usual, confidence))
+    images = np.stack([_image_of(ink, piece) for line in lines for piece in line])
+    answers, least = np.asarray(reader.answer(images)), reader.threshold(allow)
+    seen = zip(images, answers, strict=True)
+    read_lines = [
+        [_digit(piece, ink.scale, *next(seen), least) for piece in line] for line in lines
+    ]
+    said = [["?" if not digit.sure else str(digit.digit) for digit in line] for line in read_lines]
+    return Reading(
+        lines=tuple("".join(str(digit.digit) for digit in line) for line in read_lines),
+        text="\n".join("".join(line) for line in said),
+        digits=tuple(digit for line in read_lines for digit in line),
+    )
+
+
+def _digit(
+    piece: Piece, scale: float, image: np.ndarray, probabilities: np.ndarray, least: float
+) -> ReadDigit:
+    left, top, right, bottom = piece.left, piece.top, piece.right, piece.bottom
+    confidence = float(probabilities.max())
+    return ReadDigit(
+        probabilities=probabilities,
+        box=(round(left * scale), round(top * scale), round(right * scale), round(bottom * scale)),
+        image=image,
+        digit=int(probabilities.argmax()),
+        confidence=confidence,
+        sure=confidence >= least,
+    )
+
+
+def _reader(network: "str | Fit | Answers") -> Answers:
+    if isinstance(network, str):
+        from mnist_lab.handwriting.network import load_network
+
+        return load_network(network)
+    return _Trained(network) if isinstance(network, Fit) else network
+
+
+def _image_of(ink: Ink, piece: Piece) -> np.ndarray:
+    """The digit in MNIST's form, with the grey edges of its strokes."""
+    edge = 2
+    own = ndimage.binary_dilation(np.pad(piece.mask, edge), np.ones((3, 3)), iterations=edge)
+    dark = np.pad(ink.darkness, edge)[piece.top :, piece.left :][: own.shape[0], : own.shape[1]]
+    return to_mnist_form(dark, own)

@@ -1,0 +1,84 @@
+"""Digits that touch cut apart, where the network finds the parts more like digits."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage
+from skimage.graph import route_through_array
+
+from mnist_lab.handwriting.segments import Piece, pieces_of, union
+
+Confidence = Callable[[list[Piece]], np.ndarray]  # of each piece, how sure it is one digit: [N]
+WIDE = 0.9  # times as wide as high: from here on a piece may be several digits
+WIDEST = 1.35  # and from here on it can't be one
+NARROWEST = 0.12  # of the digits' height: how wide a part has to be
+CUTS = 6  # places that are tried in a piece
+
+
+def cut_touching(pieces: list[Piece], usual: float, confidence: Confidence) -> list[Piece]:
+    """The pieces, those cut that hold several digits of about the ``usual`` height.
+
+    Every way to cut a wide piece at some of its thinnest places is tried, and the one taken whose
+    parts the network is surest of (LeCun, Bottou, Bengio & Haffner 1998, section VII).
+    """
+    cut = []
+    for piece in pieces:
+        wide = piece.width > WIDE * max(piece.height, 0.8 * usual)
+        cut += _best(piece, usual, confidence) if wide else [piece]
+    return cut
+
+
+def _best(piece: Piece, usual: float, confidence: Confidence) -> list[Piece]:
+    parts = _parts(piece, usual)
+    ends = range(len(parts) + 1)
+    spans = [(i, j) for i in ends for j in ends if i < j]
+    groups = [union(parts[i:j]) for i, j in spans]
+    surety = confidence(groups)
+    cost = {}
+    for span, group, sure in zip(spans, groups, surety, strict=True):
+        ratio = group.width / max(group.height, 0.6 * usual)
+        shape = 4 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
+        cost[span] = shape - float(np.log(max(sure, 1e-6)))
+    # The least mean cost per digit, over all ways of cutting.
+    ways: dict[int, list[tuple[float, list[int]]]] = {0: [(0.0, [0])]}
+    for j in ends[1:]:
+        ways[j] = [(sum_ + cost[i, j], [*way, j]) for i in range(j) for sum_, way in ways[i]]
+    whole = len(parts)
+    best = min(ways[whole], key=lambda way: way[0] / (len(way[1]) - 1) + 0.1 * (len(way[1]) > 2))
+    return [union(parts[i:j]) for i, j in pairwise(best[1])]
+
+
+def _parts(piece: Piece, usual: float) -> list[Piece]:
+    """What lies between the piece's thinnest places, from left to right."""
+    least = max(2, round(NARROWEST * usual))
+    column = ndimage.uniform_filter1d(piece.mask.sum(axis=0).astype(float), max(1, least // 2))
+    inner = range(least, piece.width - least)
+    low = [x for x in inner if column[x] == column[max(0, x - least) : x + least + 1].min()]
+    cuts: list[int] = []
+    for x in sorted(low, key=lambda x: column[x]):
+        if len(cuts) < CUTS and all(abs(x - other) >= least for other in cuts):
+            cuts.append(x)
+    owner = np.zeros(piece.mask.shape, int)
+    for x in cuts:
+        owner += _right_of(piece.mask, x, round(0.25 * usual))
+    parts = []
+    for number in np.unique(owner[piece.mask]):
+        found = pieces_of(piece.mask & (owner == number), piece.top, piece.left)
+        parts.append(union(found))
+    return sorted(parts, key=lambda p: p.left + p.width / 2)
+
+
+def _right_of(mask: np.ndarray, x: int, reach: int) -> np.ndarray:
+    """What lies right of a cut from top to bottom near column ``x``, through least ink."""
+    left = max(0, x - reach)
+    window = mask[:, left : x + reach + 1]
+    away = abs(np.arange(window.shape[1]) - (x - left))
+    costs = 1 + 30 * window + away / max(1, reach)
+    costs = np.pad(costs, ((1, 1), (0, 0)), constant_values=1)
+    path, _ = route_through_array(costs, (0, x - left), (len(costs) - 1, x - left))
+    right = np.zeros(mask.shape, bool)
+    last = dict(path)  # the path's last column in each row
+    for row in range(mask.shape[0]):
+        right[row, left + last[row + 1] :] = True
+    return right
