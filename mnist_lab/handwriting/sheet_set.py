@@ -124,6 +124,6 @@ def _require_ours(out: Path) -> None:
     others = sorted({path.name for path in out.iterdir()} - {*OWN_FILES, OWN_SUMS})
     if others:
         raise LabError(
-            f"{display_path(out)} holds other files ({others[0]}): expected a new folder, or a data "
-            "set made from sheets, which is replaced. Name another folder."
+            f"{display_path(out)} holds other files ({others[0]}): expected a new folder, or a "
+            "data set made from sheets, which is replaced. Name another folder."
         )
