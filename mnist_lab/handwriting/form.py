@@ -29,14 +29,14 @@ def to_mnist_form(
     distance, width = _edge_distance(ink, BOX)
     wanted = min(max(width, thinnest), thickest)
     if wanted == width:
-        return _centred(_fitted(ink, BOX))
+        return centred(fitted(ink, BOX))
     # The edges move outwards by half of what the strokes gain: the box has to hold both.
     distance, width = _edge_distance(ink, BOX - (wanted - width))
     moved = (distance + FINE * (wanted - width) / 2 + 0.5).clip(0, 1)
-    return _centred(_fitted(moved[ndimage.find_objects((moved > 0).astype(int))[0]], BOX))
+    return centred(fitted(moved[ndimage.find_objects((moved > 0).astype(int))[0]], BOX))
 
 
-def _fitted(ink: np.ndarray, longest: float) -> np.ndarray:
+def fitted(ink: np.ndarray, longest: float = BOX) -> np.ndarray:
     """The ink resized so that its longer side is so many pixels."""
     scale = longest / max(ink.shape)
     size = tuple(max(1, round(side * scale)) for side in ink.shape)
@@ -45,7 +45,7 @@ def _fitted(ink: np.ndarray, longest: float) -> np.ndarray:
 
 def _edge_distance(ink: np.ndarray, longest: float) -> tuple[np.ndarray, float]:
     """How deep in the ink each fine pixel lies, negative outside, and how wide strokes are."""
-    fine = np.pad(_fitted(ink, FINE * longest), FINE * BOX // 4)
+    fine = np.pad(fitted(ink, FINE * longest), FINE * BOX // 4)
     dark = fine > EDGE
     inside, outside = (ndimage.distance_transform_edt(part) for part in (dark, ~dark))
     # A stroke's pixels lie a quarter of its width inside its edge.
@@ -53,11 +53,14 @@ def _edge_distance(ink: np.ndarray, longest: float) -> tuple[np.ndarray, float]:
     return np.where(dark, inside - 0.5, 0.5 - outside), width
 
 
-def _centred(small: np.ndarray) -> np.ndarray:
-    """The ink in the field, its centre of mass in the middle, as nearly as whole pixels allow."""
+def centred(small: np.ndarray, by_mass: bool = True) -> np.ndarray:
+    """The ink in the field, its centre of mass in the middle, as nearly as whole pixels allow.
+
+    Without ``by_mass`` it is the middle of its box.
+    """
     pixels = (255 * small / small.max()).round().astype(np.uint8)
-    before = np.floor(SIZE / 2 - np.array(ndimage.center_of_mass(pixels)) + 0.5).astype(int)
-    before = before.clip(0, SIZE - np.array(pixels.shape))
+    middle = np.array(ndimage.center_of_mass(pixels if by_mass else np.ones_like(pixels)))
+    before = np.floor(SIZE / 2 - middle + 0.5).astype(int).clip(0, SIZE - np.array(pixels.shape))
     field = np.zeros((SIZE, SIZE), np.uint8)
     field[before[0] :, before[1] :][: pixels.shape[0], : pixels.shape[1]] = pixels
     return field

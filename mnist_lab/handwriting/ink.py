@@ -10,7 +10,7 @@ from mnist_lab.handwriting.pictures import PictureError
 from mnist_lab.handwriting.ruling import without_ruling
 
 LONGEST = 1600  # pixels of the longer side that ink is looked for in: more costs only time
-COARSE = 320  # pixels of the longer side in which light and paper are measured
+COARSE = 128, 320  # least and most pixels of it in which light and paper are measured
 NOISE = 6.0  # standard deviations of the paper that are not yet ink
 FAINTEST = 0.04  # share of the paper's light that ink must take away at least
 FAINT = 0.3  # of the usual ink: a stroke fainter than that is none
@@ -62,7 +62,7 @@ def _contrast(picture: np.ndarray) -> np.ndarray:
 
     Of the three colours that counts which lacks most: no ink is pale in all of them.
     """
-    coarse = resized(picture, COARSE)
+    coarse = resized(picture, min(max(*picture.shape[:2], COARSE[0]), COARSE[1]))
     dark_ink, reach = _strokes(coarse)
     if not dark_ink:
         picture, coarse = 255 - picture, 255 - coarse
@@ -70,8 +70,13 @@ def _contrast(picture: np.ndarray) -> np.ndarray:
     paper = ndimage.gaussian_filter(paper, (reach / 4, reach / 4, 0), mode="nearest")
     height, width = picture.shape[:2]
     light = np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
-    lacking = light.astype(np.float32) - picture
-    return lacking.max(axis=2) / np.maximum(light.max(axis=2), 32)
+    lacking = light.astype(np.int16) - picture
+    return (_largest(lacking) / np.maximum(_largest(light), 32)).astype(np.float32)
+
+
+def _largest(colours: np.ndarray) -> np.ndarray:
+    """The largest of three colours, [H, W] of [H, W, 3]: much faster than ``max(axis=2)``."""
+    return np.maximum(np.maximum(colours[..., 0], colours[..., 1]), colours[..., 2])
 
 
 def _noise(contrast: np.ndarray) -> np.ndarray:

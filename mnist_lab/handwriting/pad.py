@@ -10,9 +10,7 @@ import traitlets
 from PIL import Image, ImageDraw
 
 from mnist_lab.handwriting.ink import NoInk
-from mnist_lab.handwriting.network import load_network
-from mnist_lab.handwriting.reading import Answers, ReadDigit, Reading, read
-from mnist_lab.training import Fit
+from mnist_lab.handwriting.reading import Network, ReadDigit, Reading, as_reader, read
 
 SIDE, PEN = 280, 18  # pixels: the pad's side, and the width of its pen
 
@@ -33,10 +31,9 @@ class Pad(anywidget.AnyWidget):
     strokes: traitlets.List = traitlets.List().tag(sync=True)  # set by the page
     answer: traitlets.Dict = traitlets.Dict().tag(sync=True)  # shown by the page
 
-    def __init__(self, network: str | Fit | Answers = "reader", allow: float = 0.01) -> None:
+    def __init__(self, network: Network = "reader", allow: float = 0.01) -> None:
         super().__init__()
-        self.network = load_network(network) if isinstance(network, str) else network
-        self.allow = allow
+        self.network, self.allow = as_reader(network), allow
         self.reading: Reading | None = None  # of what is drawn; None if that is nothing
         self.observe(self._read, "strokes")
 

@@ -24,6 +24,9 @@ class Answers(Protocol):
         """The confidence from which on at most this share of answers is wrong."""
 
 
+Network = str | Fit | Answers
+
+
 @dataclass(frozen=True, eq=False)
 class ReadDigit:
     """One digit of a picture."""
@@ -63,7 +66,7 @@ class _Trained:
         return 1 - allow
 
 
-def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float = 0.01) -> Reading:
+def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Reading:
     """What is written in a picture: a file's path, its bytes, a Pillow image or an array.
 
     ``network`` is a kept network's name, or a fit. A digit is sure where the network's confidence
@@ -73,15 +76,15 @@ def read(image: Source, network: "str | Fit | Answers" = "reader", allow: float 
         PictureError: if it is no picture.
         NoInk: if nothing is written in it.
     """
-    reader = _reader(network)
+    reader = as_reader(network)
     ink = find_ink(open_picture(image))
 
     def confidence(pieces: list[Piece]) -> np.ndarray:
-        images = np.stack([_image_of(ink, piece) for piece in pieces])
+        images = np.stack([digit_image(ink, piece) for piece in pieces])
         return np.asarray(reader.answer(images)).max(axis=1)
 
     lines = find_digits(ink, lambda pieces, usual: cut_touching(pieces, usual, confidence))
-    images = np.stack([_image_of(ink, piece) for line in lines for piece in line])
+    images = np.stack([digit_image(ink, piece) for line in lines for piece in line])
     answers, least = np.asarray(reader.answer(images)), reader.threshold(allow)
     seen = zip(images, answers, strict=True)
     read_lines = [
@@ -110,7 +113,7 @@ def _digit(
     )
 
 
-def _reader(network: "str | Fit | Answers") -> Answers:
+def as_reader(network: Network) -> Answers:
     if isinstance(network, str):
         from mnist_lab.handwriting.network import load_network
 
@@ -118,7 +121,7 @@ def _reader(network: "str | Fit | Answers") -> Answers:
     return _Trained(network) if isinstance(network, Fit) else network
 
 
-def _image_of(ink: Ink, piece: Piece) -> np.ndarray:
+def digit_image(ink: Ink, piece: Piece) -> np.ndarray:
     """The digit in MNIST's form, with the grey edges of its strokes."""
     edge = 2
     own = ndimage.binary_dilation(np.pad(piece.mask, edge), np.ones((3, 3)), iterations=edge)

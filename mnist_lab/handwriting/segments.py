@@ -84,8 +84,9 @@ def usual_size(pieces: list[Piece]) -> float:
 
 def _thickness(mask: np.ndarray) -> float:
     """How wide strokes are, in pixels: a stroke's pixels lie a quarter of that inside its edge."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
-    return max(1.0, 4 * (float(distance.mean()) - 0.5))
+    step = max(1, max(mask.shape) // 500)  # finer costs only time
+    mask = np.pad(mask[::step, ::step], 1)
+    return max(1.0, 4 * step * (float(ndimage.distance_transform_edt(mask)[mask].mean()) - 0.5))
 
 
 def _without_specks(pieces: list[Piece]) -> list[Piece]:
