@@ -16,6 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
                        "reliability_diagram"],
         "comparison": ["accuracy_under_shift", "forest_plot", "interval_plot", "response_curves",
                        "time_and_accuracy"],
-        "handwriting": ["reading_figure"],
+        "handwriting": ["reading_figure", "sheet_figure"],
     },
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 
 from mnist_lab.figures.style import PALETTE, PAPER, WIDTH, panels
 
@@ -42,4 +42,22 @@ def reading_figure(picture: np.ndarray, digits: Sequence[Any], *, title: str) ->
     for axes in (paper, *rows):
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
+    return figure
+
+
+def sheet_figure(picture: np.ndarray, page: Any, *, title: str) -> Figure:
+    """A photographed sheet, uint8 [height, width, 3], and beside it the digits cut from it.
+
+    ``page`` is what ``read_sheet`` found. Blue outlines mark the boxes with a digit, red ones those
+    crossed out, grey ones the empty; the digits stand in the places of their boxes.
+    """
+    figure, (paper, cut) = panels(2, title, 4.4, xticks=[], yticks=[], frame_on=False)
+    paper.imshow(picture)
+    colours = dict.fromkeys(page.empty.tolist(), "0.6") | dict.fromkeys(page.crossed_out, RED)
+    for place, outline in enumerate(page.outlines):
+        paper.add_patch(Polygon(outline, fill=False, color=colours.get(place, BLUE), lw=0.8))
+    grid = np.full((10, 30, 10, 30), 255, np.uint8)
+    for place, image in zip(page.places, page.images, strict=True):
+        grid[place // 10, 1:29, place % 10, 1:29] = 255 - image
+    cut.imshow(grid.reshape(300, 300), cmap="gray", vmin=0, vmax=255)
     return figure

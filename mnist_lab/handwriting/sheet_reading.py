@@ -40,6 +40,7 @@ class SheetPage:
     places: np.ndarray  # int64 [N], the box, 0 to 99 row by row
     empty: np.ndarray  # int64, the boxes with nothing in them
     crossed_out: np.ndarray  # int64, the boxes that were crossed or scribbled out
+    outlines: np.ndarray  # float [100, 4, 2], x and y of the boxes' corners in the picture's pixels
 
 
 def read_sheet(source: Source) -> SheetPage:
@@ -63,7 +64,11 @@ def read_sheet(source: Source) -> SheetPage:
         to_photo = ProjectiveTransform.from_estimate(sheet.MARKS, corners)
         if to_photo and (number := _read_number(red, to_photo)):
             in_red, in_blue = (_darkness(_straighten(grey, to_photo)) for grey in (red, blue))
-            return _read_boxes(in_red, in_blue, number)
+            corners = _find_boxes(in_blue)
+            sides = sheet.BOX * np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+            on_page = (corners / SCALE + sheet.GRID - MARGIN)[:, None] + sides
+            outlines = to_photo(on_page.reshape(-1, 2)).reshape(100, 4, 2)
+            return _read_boxes(in_red, corners, number, outlines)
     raise NoSheet(
         "found four corner marks, but the black squares between them are no sheet's number. "
         "Photograph the page sharply, with nothing on the squares at its top."
@@ -176,10 +181,13 @@ def _find_boxes(darkness: np.ndarray) -> np.ndarray:
     return expected + moved.reshape(100, 2).astype(int)
 
 
-def _read_boxes(red: np.ndarray, blue: np.ndarray, number: int) -> SheetPage:
-    corners = _find_boxes(blue) - round(SCALE * ROOM)
+def _read_boxes(
+    darkness: np.ndarray, corners: np.ndarray, number: int, outlines: np.ndarray
+) -> SheetPage:
+    """What is written in the boxes with these upper left corners, int64 [100, 2] in pixels."""
     side = round(SCALE * (sheet.BOX + 2 * ROOM))
-    windows = np.stack([red[y : y + side, x : x + side] for x, y in corners])
+    starts = corners - round(SCALE * ROOM)
+    windows = np.stack([darkness[y : y + side, x : x + side] for x, y in starts])
     frame = np.percentile(windows, 60, axis=0)  # what most boxes share round their edge is printed
     inner = round(SCALE * (ROOM + 1))
     frame[inner:-inner, inner:-inner] = 0
@@ -202,6 +210,7 @@ def _read_boxes(red: np.ndarray, blue: np.ndarray, number: int) -> SheetPage:
         np.array(places, int),
         np.array(empty, int),
         np.array(crossed_out, int),
+        outlines,
     )
 
 

@@ -24,7 +24,7 @@ def read_sheets(
 
     Says what was found on each. A page photographed twice counts once, by the photo with more
     digits; another filled copy of a sheet adds to its writer. The folder is put in place whole, if
-    a page was read at all; it replaces an older data set of this kind.
+    a digit was read at all; it replaces an older data set of this kind.
 
     Raises:
         LabError: if ``out`` is there and is no such data set.
@@ -48,15 +48,16 @@ def read_sheets(
             pages.pop(twin, None)
             photo = better
         pages[photo] = page
-    if pages:
+    if digits := sum(len(page.labels) for page in pages.values()):
         _write(out, pages)
-        digits = sum(len(page.labels) for page in pages.values())
         writers = len({page.number for page in pages.values()})
         echo(
             f"Wrote {digits:,} digits by {writers} writer{'s' * (writers > 1)} "
             f"to {display_path(out)}: "
             f'open them by lab.load_digits(root="{out.as_posix()}").'
         )
+    else:
+        echo("No digit was found, so nothing was written.")
     return len(photos) - refused, refused
 
 
