@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from mnist_lab.models import CLASSES
@@ -35,6 +33,8 @@ class Scores:
 
 def score(labels: Tensor, predictions: Tensor) -> Scores:
     """Scores of predicted classes, by scikit-learn."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     require_answers(labels, predictions)
     answers = {"y_true": labels, "y_pred": predictions, "labels": range(CLASSES)}
     confusion = confusion_matrix(**answers)
@@ -84,6 +84,8 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     Raises:
         ValueError: if ``total`` is not positive or ``correct`` is outside [0, total].
     """
+    from scipy import stats
+
     if total <= 0 or not 0 <= correct <= total:
         raise ValueError(f"expected 0 <= correct <= total and total > 0: {correct} of {total}")
     interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")

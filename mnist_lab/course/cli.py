@@ -79,7 +79,7 @@ def main() -> None:
 )  # fmt: skip
 @plain_errors()
 def run(given: tuple[tuple[str, str], ...], scheduler: str | None, **options: Any) -> None:
-    """Run the five notebooks in order and make the report."""
+    """Run the notebooks in order and make the report."""
     from mnist_lab.course.pipeline import run_course
 
     options |= {"scheduler": scheduler or "", "progress": sys.stderr.isatty()}
