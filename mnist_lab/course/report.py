@@ -117,7 +117,9 @@ def markdown_table(frame: pd.DataFrame, caption: str, digits: int | Mapping[str,
     def cells(header: str) -> list[str]:
         column = frame[header]
         if not pd.api.types.is_numeric_dtype(column):
-            return [":---", *column.fillna("–").astype(str)]
+            # With an ordinary space, Typst would take "+ 20×20 box" for an item of a list.
+            words = column.fillna("–").astype(str)
+            return [":---", *words.str.replace(r"^([-+=/]|\d+\.) ", "\\1\u00a0", regex=True)]
         values = 100 * column if header.endswith("(%)") else column
         whole = all(float(value).is_integer() for value in column.dropna())
         places = digits if isinstance(digits, int) else digits.get(header, 4)

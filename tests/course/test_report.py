@@ -71,10 +71,10 @@ def test_a_reference_to_nothing_and_a_name_given_twice_are_named(text, said):
 
 def test_tables_show_percent_p_values_and_minus_signs_and_counts_and_lists_are_in_words():
     frame = pd.DataFrame(
-        {"name": ["a", None], "share (%)": [0.12345, 1.0], "points": [-0.5, 2], "p": [0.2, 1e-9]}
+        {"name": ["+ a", None], "share (%)": [0.12345, 1.0], "points": [-0.5, 2], "p": [0.2, 1e-9]}
     ).assign(seeds=[1000, 3], empty=[float("nan"), 2])
     rows = report.markdown_table(frame, "Any.", {"share (%)": 1, "points": 2}).splitlines()
-    assert rows[2] == "| a | 12.3 | −0.50 | 0.2000 | 1,000 | – |"
+    assert rows[2] == "| +\u00a0a | 12.3 | −0.50 | 0.2000 | 1,000 | – |"
     assert rows[3] == "| – | 100.0 | 2.00 | < 0.0001 | 3 | 2 |"
     counts = [(0, 4), (4, 4), (2, 2), (1, 1), (3, 4), (0, 0)]
     said = [report.count_of(count, total) for count, total in counts]
