@@ -57,8 +57,8 @@ def read_sheet(source: Source) -> SheetPage:
     marks = find_marks(red)
     if len(marks) < 4:
         raise NoSheet(
-            f"expected a sheet's four corner marks, found {len(marks)}. Photograph the whole page, "
-            "flat, sharp and evenly lit."
+            f"expected a sheet's four corner marks, found {len(marks)}. Photograph the whole page "
+            "from near, flat, sharp and evenly lit."
         )
     for corners in _as_corners(marks):
         to_photo = ProjectiveTransform.from_estimate(sheet.MARKS, corners)
@@ -129,12 +129,15 @@ def _read_number(grey: np.ndarray, to_photo: ProjectiveTransform) -> int | None:
         places = to_photo((points[:, None] + spread).reshape(-1, 2))[:, ::-1].T
         return ndimage.map_coordinates(grey, places, order=1, output=float).reshape(-1, 25).mean(1)
 
-    cells = sheet.code_cells()
-    aside = np.array([0, 4.2])  # mm above and below the cells is blank paper
-    paper = (brightness(cells - aside) + brightness(cells + aside)) / 2
     black = brightness(sheet.MARKS - [sheet.MARK * 5 / 12, 0])
-    level = (paper.mean() + black.mean()) / 2 / max(paper.mean(), 1)
-    return sheet.number_of(brightness(cells) < level * paper)
+    aside = np.array([0, 4.2])  # mm above and below the cells is blank paper
+    for moved in (0, 1.2, -1.2, 2.4, -2.4):  # mm, on a page that does not lie flat
+        cells = sheet.code_cells() + np.array([0, moved])
+        paper = (brightness(cells - aside) + brightness(cells + aside)) / 2
+        level = (paper.mean() + black.mean()) / 2 / max(paper.mean(), 1)
+        if number := sheet.number_of(brightness(cells) < level * paper):
+            return number
+    return None
 
 
 def _straighten(grey: np.ndarray, to_photo: ProjectiveTransform) -> np.ndarray:
