@@ -11,7 +11,8 @@ from mnist_lab.handwriting.ruling import without_ruling
 
 LONGEST = 1600  # pixels of the longer side that ink is looked for in: more costs only time
 COARSE = 128, 320  # least and most pixels of it in which light and paper are measured
-NOISE = 6.0  # standard deviations of the paper that are not yet ink
+NOISE = 3.0  # standard deviations of the paper: what is fainter is never ink
+CERTAIN = 1.8  # times that: a stroke is so dark in most places
 FAINTEST = 0.04  # share of the paper's light that ink must take away at least
 FAINT = 0.3  # of the usual ink: a stroke fainter than that is none
 EDGE = 0.35  # of its ink's darkness: from here on a pixel belongs to a stroke
@@ -39,7 +40,8 @@ def find_ink(picture: np.ndarray) -> Ink:
     small = picture
     if max(picture.shape[:2]) > LONGEST:
         small = resized(picture, LONGEST)
-    contrast = _contrast(small)
+    blur = min(1.0, max(small.shape[:2]) / 1200)  # grain, not strokes
+    contrast = ndimage.gaussian_filter(_contrast(small), blur if blur > 0.25 else 0)
     contrast -= np.median(contrast)
     floor = np.maximum(NOISE * _noise(contrast), FAINTEST)
     darkness = _darkness(without_ruling(contrast, contrast > floor), floor)
@@ -106,7 +108,7 @@ def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
     until the edges, sharp at strokes and soft at shadows, stand out no more than before. Strokes
     are narrower than the paper between them: of dark and light, ink is what is filled first.
     """
-    sizes = [3]
+    sizes = [3, 5]
     while sizes[-1] < min(coarse.shape[:2]) / 2:
         sizes.append(2 * round(0.7 * sizes[-1]) + 1)
     strengths = []
@@ -138,6 +140,7 @@ def _darkness(contrast: np.ndarray, floor: np.ndarray) -> np.ndarray:
     at = sizes.cumsum() - 1 - (0.15 * sizes).astype(int)  # the 85th percentile of each
     levels = values[order][at.clip(0)]
     usual = float(np.median(np.repeat(levels[1:], sizes[1:])))
-    levels[levels < FAINT * usual] = np.inf
+    floors = np.bincount(owners, floor.ravel()[where], count + 1) / np.maximum(sizes, 1)
+    levels[levels < np.maximum(FAINT * usual, CERTAIN * floors)] = np.inf
     levels[0] = np.inf
     return (contrast / levels[labels]).clip(0, 1).astype(np.float32)

@@ -44,7 +44,7 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     found = spans >= TOGETHER * width
     if found.sum() < 2 and not (spans >= ALONE * width).any():
         return np.zeros_like(mask)
-    usual = float(np.median(thickness[found]))
+    usual = float(thickness[found].min())
     if usual > THICKEST * max(mask.shape):
         return np.zeros_like(mask)
     thick = _runs(level, 2 * round(usual) + 2, axis=0)  # ink across a line or along it

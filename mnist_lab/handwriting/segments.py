@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mnist_lab.handwriting.ink import Ink
+from mnist_lab.handwriting.ink import Ink, NoInk
 
+SMALLEST = 0.008  # of the picture's longer side: what is smaller is a speck
 SPECK = 0.15  # of the digits' height: what is smaller in both directions is no part of one
 SHORTEST = 0.4  # of the digits' height: what is lower is no digit
+OUTSIDE = 0.85  # of a side of the picture: what is dark along it is no paper
 STEEPEST = 30  # degrees that a row may rise or fall
 
 
@@ -49,12 +51,26 @@ def find_digits(ink: Ink, split: Split = lambda pieces, usual: pieces) -> list[l
     """The digits of each line, lines from top to bottom and digits from left to right.
 
     Strokes that touch or lie close together are one digit; ``split`` parts digits that touch.
+
+    Raises:
+        NoInk: if there is nothing but specks.
     """
-    pieces = _without_specks(_written(pieces_of(ink.mask), ink.mask.shape))
+    least = SMALLEST * max(ink.mask.shape)
+    pieces = [piece for piece in pieces_of(ink.mask) if piece.size > least]
+    pieces = _written(pieces, ink.mask)
+    if not pieces:
+        raise NoInk("No digit was found in the picture: there is nothing in it but specks.")
+    pieces = _without_specks(pieces)
     pieces = _joined(pieces, _thickness(ink.mask))
     usual = usual_size(pieces)
-    pieces = split([p for p in pieces if p.height >= SHORTEST * usual or p.size == usual], usual)
-    return _lines(pieces, usual)
+    whole = [p for p in pieces if p.height >= _least_height(p, ink.mask, usual)]
+    return _lines(split(whole or pieces, usual), usual)
+
+
+def _least_height(piece: Piece, mask: np.ndarray, usual: float) -> float:
+    """How high a digit has to be: at the picture's edge, where other things are cut off, more."""
+    ends = piece.top, piece.left, piece.bottom - mask.shape[0], piece.right - mask.shape[1]
+    return (SHORTEST if all(ends) else 0.7) * usual
 
 
 def pieces_of(mask: np.ndarray, top: int = 0, left: int = 0) -> list[Piece]:
@@ -94,18 +110,24 @@ def _without_specks(pieces: list[Piece]) -> list[Piece]:
     return [p for p in pieces if p.size >= SPECK * usual]
 
 
-def _written(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
+def _written(pieces: list[Piece], mask: np.ndarray) -> list[Piece]:
     """The pieces without what reaches in from outside the paper, and without frames."""
-    at_edge = [
-        p.top == 0 or p.left == 0 or p.bottom == shape[0] or p.right == shape[1] for p in pieces
-    ]
-    inside = [p for p, edge in zip(pieces, at_edge, strict=True) if not edge]
-    ink = sum(int(p.mask.sum()) for p in pieces)
-    if sum(int(p.mask.sum()) for p in inside) >= 0.05 * ink:
-        usual = usual_size(inside)
-        pieces = [
-            p for p, edge in zip(pieces, at_edge, strict=True) if not edge or p.size < 1.6 * usual
-        ]
+    height, width = mask.shape
+    # A side that is dark nearly from end to end shows the table, and what touches it is no ink.
+    top, bottom, left, right = (
+        ndimage.binary_closing(side, np.ones(len(side) // 10 + 1)).mean() > OUTSIDE
+        for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    )
+
+    def touches(p: Piece, top: bool, bottom: bool, left: bool, right: bool) -> bool:
+        ends = (p.top == 0, p.bottom == height, p.left == 0, p.right == width)
+        return any(a and b for a, b in zip(ends, (top, bottom, left, right), strict=True))
+
+    pieces = [p for p in pieces if not touches(p, top, bottom, left, right)]
+    inside = [p for p in pieces if not touches(p, True, True, True, True)]
+    if sum(p.mask.sum() for p in inside) >= 0.05 * sum(p.mask.sum() for p in pieces) > 0:
+        largest = 1.6 * usual_size(inside)
+        pieces = [p for p in pieces if p.size < largest or p in inside]
     frames = [p for p in pieces if p.size > 1.1 * usual_size(pieces) or len(pieces) < 12]
     for frame in sorted(frames, key=lambda p: -p.size):
         pieces = _unframed(frame, pieces)

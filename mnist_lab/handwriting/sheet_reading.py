@@ -7,23 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage.morphology import skeletonize
 from skimage.transform import ProjectiveTransform, warp
 
 from mnist_lab.handwriting import sheet
 from mnist_lab.handwriting.form import to_mnist_form
 from mnist_lab.handwriting.pictures import PictureError, Source, open_picture
+from mnist_lab.handwriting.sheet_box import ROOM, SCALE, is_crossed_out, written
 
 SEARCHED = 2000  # pixels of the longer side of the picture in which the marks are looked for
-SCALE = 6  # pixels to a millimetre of the straightened page
-ROOM = 1.5  # mm round a box in which strokes may run on
-LINE_WOBBLE = 1.4  # mm by which a line drawn by hand from corner to corner may miss the diagonal
-MOST_STROKES = 4.2  # side by side in a digit, on average; an 8 has 4 above each other
-THICKEST_STROKE = 6.5  # mm
 MARGIN = 5.0  # mm of the straightened page round the boxes
-SMALLEST = 2.5  # mm of a digit in its longer direction: what is smaller is a speck
 REACH = 3.0  # mm by which a page that does not lie flat may move a box
-LEAST_INK = 0.11  # darkness of the faintest stroke, of a thin pencil; noise stays below 0.09
 
 
 class NoSheet(PictureError):
@@ -57,8 +50,8 @@ def read_sheet(source: Source) -> SheetPage:
     marks = find_marks(red)
     if len(marks) < 4:
         raise NoSheet(
-            f"expected a sheet's four corner marks, found {len(marks)}. Photograph the whole page, "
-            "flat, sharp and evenly lit."
+            f"expected a sheet's four corner marks, found {len(marks)}. Photograph the whole page "
+            "from near, flat, sharp and evenly lit."
         )
     for corners in _as_corners(marks):
         to_photo = ProjectiveTransform.from_estimate(sheet.MARKS, corners)
@@ -129,12 +122,15 @@ def _read_number(grey: np.ndarray, to_photo: ProjectiveTransform) -> int | None:
         places = to_photo((points[:, None] + spread).reshape(-1, 2))[:, ::-1].T
         return ndimage.map_coordinates(grey, places, order=1, output=float).reshape(-1, 25).mean(1)
 
-    cells = sheet.code_cells()
-    aside = np.array([0, 4.2])  # mm above and below the cells is blank paper
-    paper = (brightness(cells - aside) + brightness(cells + aside)) / 2
     black = brightness(sheet.MARKS - [sheet.MARK * 5 / 12, 0])
-    level = (paper.mean() + black.mean()) / 2 / max(paper.mean(), 1)
-    return sheet.number_of(brightness(cells) < level * paper)
+    aside = np.array([0, 4.2])  # mm above and below the cells is blank paper
+    for moved in (0, 1.2, -1.2, 2.4, -2.4):  # mm, on a page that does not lie flat
+        cells = sheet.code_cells() + np.array([0, moved])
+        paper = (brightness(cells - aside) + brightness(cells + aside)) / 2
+        level = (paper.mean() + black.mean()) / 2 / max(paper.mean(), 1)
+        if number := sheet.number_of(brightness(cells) < level * paper):
+            return number
+    return None
 
 
 def _straighten(grey: np.ndarray, to_photo: ProjectiveTransform) -> np.ndarray:
@@ -195,7 +191,7 @@ def _read_boxes(
     labels = sheet.digits_asked(number).flatten()
     images, places, empty, crossed_out = [], [], [], []
     for place, window in enumerate(windows):
-        ink = _written(window)
+        ink = written(window)
         if not ink.any():
             empty.append(place)
         elif is_crossed_out(ink):
@@ -212,42 +208,3 @@ def _read_boxes(
         np.array(crossed_out, int),
         outlines,
     )
-
-
-def _written(window: np.ndarray) -> np.ndarray:
-    """Which pixels of a box's window are its digit's, bool: none if nothing was written."""
-    strongest = np.percentile(window, 99.5)
-    mask = (window > 0.4 * strongest) & (strongest > LEAST_INK)
-    parts, _ = ndimage.label(mask, np.ones((3, 3)))
-    inset = round(SCALE * (ROOM + 0.5))
-    sizes = np.bincount(parts.ravel())
-    inside = np.bincount(parts[inset:-inset, inset:-inset].ravel(), minlength=len(sizes))
-    kept = (inside >= 0.5 * sizes) & (sizes >= 0.3 * SCALE**2)
-    kept[0] = False
-    lengths = [np.ptp((parts == part).nonzero(), axis=1).max() for part in kept.nonzero()[0]]
-    return kept[parts] & (max(lengths, default=0) >= SMALLEST * SCALE)
-
-
-def is_crossed_out(ink: np.ndarray) -> bool:
-    """Whether a box's ink, bool [H, W] of its window, is a slip crossed out and no digit.
-
-    That is an X (or a straight line) from corner to corner, more strokes side by side than a digit
-    has, or a patch blacked out. No network is asked: a data set without what a network cannot read
-    would flatter every network.
-    """
-    # mm from each pixel to the middle of a stroke: a thick pen comes no nearer than a thin one
-    off = ndimage.distance_transform_edt(~skeletonize(ink)) / SCALE
-    along = (SCALE * (ROOM + sheet.BOX * np.linspace(0.04, 0.96, 50))).astype(int)
-    lines = [(off[along, across] < LINE_WOBBLE).mean() for across in (along, along[::-1])]
-    crossed = min(lines) > 0.7 or max(lines) > 0.95
-    closed = ndimage.binary_closing(ink, np.ones((5, 5)))  # a scribble has gaps
-    thickest = 2 * ndimage.distance_transform_edt(closed).max() / SCALE
-    strokes = max(_strokes_across(ink), _strokes_across(ink.T))
-    return bool(crossed or strokes > MOST_STROKES or thickest > THICKEST_STROKE)
-
-
-def _strokes_across(ink: np.ndarray) -> float:
-    """How many strokes a row crosses on average, of the middle half of the rows with ink."""
-    rows = ink[ink.any(axis=1)]
-    middle = rows[len(rows) // 4 : -len(rows) // 4]
-    return float((np.diff(middle, axis=1, prepend=False) & middle).sum(axis=1).mean())

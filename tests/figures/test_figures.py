@@ -14,6 +14,8 @@ from matplotlib.text import Text
 import mnist_lab as lab
 from mnist_lab import figures
 from mnist_lab.figures.style import plain
+from mnist_lab.handwriting.reading import ReadDigit
+from mnist_lab.handwriting.sheet_reading import SheetPage
 from mnist_lab.study import calibration
 
 RNG = np.random.default_rng(0)
@@ -73,6 +75,10 @@ def forest(rows: int) -> pd.DataFrame:
     return table
 
 
+PICTURE = np.full((60, 80, 3), 200, np.uint8)
+READ_DIGIT = ReadDigit(np.full(10, 0.1), (5, 5, 20, 30), np.eye(28, dtype=np.uint8), 3, 0.1, False)
+CUT = (np.zeros((2, 28, 28), np.uint8), np.array([3, 4]), np.array([0, 99]))
+SHEET_PAGE = SheetPage(7, *CUT, np.array([1]), np.array([2]), np.ones((100, 4, 2)))
 FIGURES: list[tuple[str, tuple, dict]] = [
     ("class_counts", ([5923] * 10, list(range(980, 990))), {}),
     ("image_grid", (IMAGES / 255, ["4\nsaid 9"] * 7), {"columns": 4, "value_range": (0, 1)}),
@@ -101,6 +107,8 @@ FIGURES: list[tuple[str, tuple, dict]] = [
     ("time_and_accuracy", (SPEEDS,), {"path": True}),
     ("receptive_fields", (IMAGES[0], {"conv1": 5, "pool1": 6, "conv2": 14}), {}),
     ("filters_and_maps", (torch.randn(6, 5, 5), IMAGES[0], {"conv": torch.rand(9, 24, 24)}), {}),
+    ("reading_figure", (PICTURE, [READ_DIGIT] * 11), {}),
+    ("sheet_figure", (PICTURE, SHEET_PAGE), {}),
     ("loss_slice", ((-0.5, 0.0, 1.0), {"training": (2.4, 2.3, 0.1), "test": (2.4, 2.3, 0.2)}), {}),
 ]
 

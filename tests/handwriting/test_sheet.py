@@ -1,6 +1,5 @@
 """The sheet: printed, written on, photographed, and read back as a data set."""
 
-import io
 import subprocess
 import sys
 
@@ -232,4 +231,3 @@ def test_the_figure_shows_the_page_and_its_digits(photos):
     figure = sheet_figure(np.asarray(Image.open(photo)), read_sheet(photo), title="A page")
     paper, cut = figure.axes
     assert len(paper.patches) == 100 and len(cut.images) == 1
-    figure.savefig(io.BytesIO(), format="png")
