@@ -3,7 +3,13 @@
 Each name is imported when it is first used: ``lab.fit`` loads PyTorch, the command line's help not.
 """
 
+import os
+
 import lazy_loader
+
+# Threads that wait for work sleep. Spinning, they slow a training twentyfold where another program
+# needs a core. It is read when PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
