@@ -132,7 +132,7 @@ def test_a_trained_network_reads_too(few_digits, known):
     ids=lambda page: page[0],
 )
 def test_empty_paper_is_no_digit(page):
-    with pytest.raises(NoInk, match="No (ink|digit) was found"):
+    with pytest.raises(NoInk, match=r"No (ink|digit) was found"):
         lab.read(page[1], READER)
 
 
@@ -208,5 +208,5 @@ def test_other_peoples_pictures_are_read():
 
 
 def test_what_is_no_picture_is_refused_by_name():
-    with pytest.raises(PictureError, match="nowhere.png is not there"):
+    with pytest.raises(PictureError, match=r"nowhere\.png is not there"):
         lab.read("nowhere.png")
