@@ -46,7 +46,7 @@ def fitted(ink: np.ndarray, longest: float = BOX) -> np.ndarray:
 def _edge_distance(ink: np.ndarray, longest: float) -> tuple[np.ndarray, float]:
     """How deep in the ink each fine pixel lies, negative outside, and how wide strokes are."""
     fine = np.pad(fitted(ink, FINE * longest), FINE * BOX // 4)
-    dark = fine > EDGE
+    dark = fine > EDGE * fine.max()
     inside, outside = (ndimage.distance_transform_edt(part) for part in (dark, ~dark))
     # A stroke's pixels lie a quarter of its width inside its edge.
     width = 4 * (float(inside[dark].mean()) - 0.5) / FINE

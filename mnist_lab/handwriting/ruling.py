@@ -7,6 +7,7 @@ PIECE = 1 / 25  # of the picture's width: what is straight and longer may be par
 ALONE = 0.95  # of the width that a single line spans, and
 TOGETHER = 0.6  # that each spans of several
 CUT_OFF = 0.2  # and any other beside those, as at a corner of the picture
+WHOLE = 0.65  # of a line is there, the rest under ink
 THICKEST = 0.01  # of the width
 STEEPEST = 8  # degrees
 
@@ -22,7 +23,7 @@ def without_ruling(contrast: np.ndarray, mask: np.ndarray) -> np.ndarray:
     lines = _lines(mask) | _lines(mask.T).T
     if not lines.any():
         return contrast
-    dark = contrast > 1.7 * float(np.median(contrast[lines]))
+    dark = contrast > 1.5 * float(np.percentile(contrast[lines], 90))
     return np.where(lines & ~dark, 0, contrast)
 
 
@@ -33,25 +34,46 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     step = max(1, width // 400)
     small = ndimage.maximum_filter(mask, 2 * step - 1)[::step, ::step]
     slopes = np.tan(np.deg2rad(range(-STEEPEST, STEEPEST + 1)))
-    longest = [_runs(_sheared(small, s), 3 * length // step, axis=1).sum() for s in slopes]
+    longest = [_runs(_sheared(small, s), 8 * length // step, axis=1).sum() for s in slopes]
     slope = float(slopes[int(np.argmax(longest))])
     level = _sheared(mask, slope)
     pieces = level & _runs(ndimage.maximum_filter1d(level, 3, axis=0), length, axis=1)
-    linked = ndimage.maximum_filter1d(pieces, length, axis=1)
+    pieces &= ~_runs(level, round(THICKEST * max(mask.shape)) + 2, axis=0)
+    linked = ndimage.maximum_filter1d(pieces, 3 * length, axis=1)  # over the ink that crosses
     labels, count = ndimage.label(linked, np.ones((3, 3)))
-    spans = np.array([box[1].stop - box[1].start for box in ndimage.find_objects(labels)])
-    thickness = np.bincount(labels[pieces], minlength=count + 1)[1:] / spans
+    boxes, across = ndimage.find_objects(labels), _runs(level, length, axis=0)
+    lines = [_line(pieces[box] & (labels[box] == n), box[1]) for n, box in enumerate(boxes, 1)]
+    spans = np.array([ends[1] - ends[0] if whole else 0 for ends, whole in lines])
     found = spans >= TOGETHER * width
-    if found.sum() < 2 and not (spans >= ALONE * width).any():
+    for i in np.flatnonzero(found):
+        found[i] = not _is_a_boxs_side(across[boxes[i][0]], lines[i][0])
+    if found.sum() < 2 and not (found & (spans >= ALONE * width)).any():
         return np.zeros_like(mask)
-    usual = float(thickness[found].min())
-    if usual > THICKEST * max(mask.shape):
-        return np.zeros_like(mask)
-    thick = _runs(level, 2 * round(usual) + 2, axis=0)  # ink across a line or along it
+    thickness = np.bincount(labels[pieces], minlength=count + 1)[1:] / np.maximum(spans, 1)
+    usual = float(np.median(thickness[found]))
     found |= (spans >= CUT_OFF * width) & (thickness <= 1.3 * usual)
-    lines = pieces & ~thick & np.concatenate([[False], found])[labels]
-    edges = ndimage.maximum_filter1d(lines, 5, axis=0) & level & ~thick
+    thick = _runs(level, 2 * round(usual) + 2, axis=0)  # ink across a line or along it
+    printed = pieces & ~thick & np.concatenate([[False], found])[labels]
+    edges = ndimage.maximum_filter1d(printed, 5, axis=0) & level & ~thick
     return _sheared(edges, -slope)
+
+
+def _line(pieces: np.ndarray, columns: slice) -> tuple[tuple[int, int], bool]:
+    """The first and last column of a line's pieces, and whether they cover most of that."""
+    covered = np.flatnonzero(pieces.any(axis=0))
+    if not len(covered):
+        return (0, 0), False
+    ends = int(covered[0]), int(covered[-1]) + 1
+    whole = len(covered) > WHOLE * (ends[1] - ends[0])
+    return (columns.start + ends[0], columns.start + ends[1]), whole
+
+
+def _is_a_boxs_side(across: np.ndarray, ends: tuple[int, int]) -> bool:
+    """Whether lines ``across`` it stand at both ends of a line, as the sides of a box do."""
+    near = across.shape[1] // 100 + 2
+    if ends[0] <= near or ends[1] >= across.shape[1] - near:
+        return False  # it leaves the picture
+    return all(across[:, end - near : end + near].any() for end in ends)
 
 
 def _runs(mask: np.ndarray, length: int, axis: int) -> np.ndarray:

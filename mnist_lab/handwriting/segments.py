@@ -193,7 +193,7 @@ def _belong(one: Piece, other: Piece, usual: float, thickness: float) -> bool:
         return False
     tall = max(one.bottom, other.bottom) - min(one.top, other.top)
     overlap = across / min(one.width, other.width)
-    if overlap > 0.4 and apart < 0.25 * usual and tall < 1.4 * usual:
+    if overlap > 0.4 and apart < 0.25 * usual and tall < 1.7 * usual:
         return True
     small = one.size < 0.5 * usual
     return (overlap > 0.3 or small) and tall < 2.2 * usual and _gap(one, other) <= 1.5 * thickness
