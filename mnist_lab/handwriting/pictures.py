@@ -39,8 +39,9 @@ def open_picture(source: Source) -> np.ndarray:
                 f"{source} is an address: expected a file. Save the picture, then name its file."
             )
         path = Path(source).expanduser()
-        if path.is_dir():
-            raise PictureError(f"{display_path(path)} is a folder, not a picture: name its files.")
+        if path.exists() and not path.is_file():
+            what = "a folder: name its files" if path.is_dir() else "a device: name a file"
+            raise PictureError(f"{display_path(path)} is {what}.")
         try:
             with path.open("rb") as file:
                 return _decode(file, display_path(path))
