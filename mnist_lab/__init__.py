@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "study.store": ["Store", "open_store"],
         "study.sweeps": ["Failed", "finished"],
         "course.exercises": ["check"],
+        "course.settings": ["check_parameters"],
         "course.run": ["RunFolder", "open_run"],
         "study.search": ["search_results"],
     },

@@ -4,12 +4,13 @@ import ast
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lab.files import LabError, display_path
+from mnist_lab.files import PROJECT, LabError, display_path
 
 _FILE = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
 NOTEBOOKS: tuple[str, ...] = tuple(_FILE["notebooks"])
@@ -29,11 +30,34 @@ EXPECTED = {
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+RANGE = r" *(?:(?P<above>above )?(?P<low>[\d.]+))?(?: or more)?(?: to (?P<high>[\d.]+))?: "
+
+
 class Setting(NamedTuple):
-    """A line ``name: kind = default`` of a notebook's cell tagged ``parameters``."""
+    """A line ``name: kind = default  # range: meaning`` of a cell tagged ``parameters``."""
 
     kind: str
     default: Any
+    range: str = ""  # "1 or more", "0 to 1", "above 0 to 1" or "above 0"; of a list, of its items
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is of this kind and in this range."""
+        if self.kind.startswith("list["):
+            item = self._replace(kind=self.kind[5:-1])
+            return isinstance(value, list) and all(map(item.allows, value))
+        kinds: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[self.kind]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and self.kind != "bool"):
+            return False
+        if not (found := re.match(RANGE, f"{self.range}: ")) or self.kind in ("bool", "str"):
+            return True
+        low, high = float(found["low"] or "-inf"), float(found["high"] or "inf")
+        within = low < value <= high if found["above"] else low <= value <= high
+        return math.isfinite(value) and within
+
+    @property
+    def expected(self) -> str:
+        """What it takes, in words."""
+        return EXPECTED.get(self.kind, self.kind) + (f", {self.range}" if self.range else "")
 
 
 def notebook_settings(notebook: Path) -> dict[str, Setting]:
@@ -45,11 +69,14 @@ def notebook_settings(notebook: Path) -> dict[str, Setting]:
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         tagged = [c["source"] for c in cells if "parameters" in c["metadata"].get("tags", [])]
-        settings = {}
-        for line in ast.parse("".join(tagged[0]) if tagged else "").body:
+        source, settings = "".join(tagged[0]) if tagged else "", {}
+        for line in ast.parse(source).body:
             if isinstance(line, ast.AnnAssign) and line.value:
                 kind, default = ast.unparse(line.annotation), ast.literal_eval(line.value)
-                settings[ast.unparse(line.target)] = Setting(kind, default)
+                comment = source.splitlines()[line.lineno - 1].partition("  #")[2]
+                found = re.match(RANGE, comment)
+                words = found[0].strip(" :") if found else ""
+                settings[ast.unparse(line.target)] = Setting(kind, default, words)
         return settings
     except OSError as error:
         raise LabError(f"{display_path(notebook)} cannot be read: {error.strerror}.") from error
@@ -58,6 +85,17 @@ def notebook_settings(notebook: Path) -> dict[str, Setting]:
             f"{display_path(notebook)} has no settings such as `epochs: int = 2`: {error}."
             "\n  Mend its cell tagged `parameters`, or fetch a good copy of it."
         ) from error
+
+
+def check_parameters(values: Mapping[str, Any], notebook: str) -> None:
+    """Refuse what a notebook's parameters can't be, however they were given.
+
+    Raises:
+        LabError: for the first of ``values`` that is not of its kind or outside its range.
+    """
+    for name, setting in notebook_settings(PROJECT / "notebooks" / f"{notebook}.ipynb").items():
+        if not setting.allows(values[name]):
+            raise _refused(name, setting, values[name])
 
 
 def plan_settings(
@@ -72,7 +110,7 @@ def plan_settings(
 
     Raises:
         LabError: for an unknown profile, a name that no notebook has, one that the run sets itself,
-            or a value that is not of the setting's type.
+            or a value that is not of the setting's type or outside its range.
     """
     if profile not in PROFILES:
         raise LabError(f"There is no profile {profile!r}; there are {', '.join(PROFILES)}.")
@@ -89,7 +127,7 @@ def plan_settings(
             _check_known(name, settings, f"the profile {profile} for {notebook}")
         wanted |= {name: text for name, text in given.items() if name in settings}
         plan[notebook] = {name: setting.default for name, setting in settings.items()}
-        plan[notebook] |= {name: _value(name, settings[name].kind, v) for name, v in wanted.items()}
+        plan[notebook] |= {name: _value(name, settings[name], v) for name, v in wanted.items()}
         plan[notebook] |= {name: value for name, value in of_run.items() if name in settings}
     return plan
 
@@ -105,13 +143,18 @@ def _check_known(name: str, known: Collection[str], where: str) -> None:
         )
 
 
-def _value(name: str, kind: str, value: object) -> object:
+def _value(name: str, setting: Setting, value: object) -> object:
     try:
-        return _parse(kind, str(value))
+        parsed = _parse(setting.kind, str(value))
     except (ValueError, TypeError, SyntaxError):
-        raise LabError(
-            f"The setting {name!r} takes {EXPECTED.get(kind, kind)}; found {value!r}."
-        ) from None
+        raise _refused(name, setting, value) from None
+    if not setting.allows(parsed):
+        raise _refused(name, setting, value)
+    return parsed
+
+
+def _refused(name: str, setting: Setting, value: object) -> LabError:
+    return LabError(f"The setting {name!r} takes {setting.expected}; found {value!r}.")
 
 
 def _parse(kind: str, text: str) -> object:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import mnist_lab as lab
 from mnist_lab.course import pipeline
 from mnist_lab.course.pipeline import CourseFailed, render_again, run_course
 from mnist_lab.course.settings import NOTEBOOKS, PROFILES, notebook_settings, plan_settings
@@ -28,10 +29,10 @@ SETTINGS = """\
 dataset: str = "auto"  # which digits
 seed: int = 0  # of every random choice
 output: str = ""  # where results are kept
-epochs: int = 1  # passes over the data
-lr: float = 0.1  # learning rate
+epochs: int = 1  # 1 or more: passes over the data
+lr: float = 0.1  # above 0 to 2: learning rate
 shuffle: bool = True  # a new order each epoch
-sizes: list[int] = [8, 16]  # what is compared
+sizes: list[int] = [8, 16]  # 1 or more: what is compared
 names: list[str] = []  # of them
 title: str = "x"  # of the figure
 """
@@ -199,11 +200,15 @@ def test_bar_counts_all_code_cells_and_a_failing_report_leaves_the_last_one(
     ("given", "complaint"),
     [
         ({"epoch": "3"}, r"(?s)'epoch'.*'epochs'\?.*epochs, lr, names, shuffle, sizes, title"),
-        ({"epochs": "1.5"}, "'epochs' takes a whole number; found '1.5'"),
-        ({"lr": "fast"}, "'lr' takes a number; found 'fast'"),
-        ({"lr": "nan"}, "a number; found 'nan'"),
+        ({"epochs": "1.5"}, "'epochs' takes a whole number, 1 or more; found '1.5'"),
+        ({"lr": "fast"}, "'lr' takes a number, above 0 to 2; found 'fast'"),
+        ({"lr": "nan"}, "a number, above 0 to 2; found 'nan'"),
+        ({"lr": "0"}, "a number, above 0 to 2; found '0'"),
+        ({"lr": "2.1"}, "above 0 to 2; found '2.1'"),
+        ({"epochs": "0"}, "a whole number, 1 or more; found '0'"),
+        ({"sizes": "[8, 0]"}, "1 or more; found"),
         ({"shuffle": "2"}, "true or false; found '2'"),
-        ({"sizes": "[8"}, r"a list such as .* found '\[8'"),
+        ({"sizes": "[8"}, r"a list such as .*, 1 or more; found '\[8'"),
         ({"sizes": "[8, 1.5]"}, "a list such as"),
         ({"names": "[a]"}, r"""a list such as "\['a', 'b'\]"; found '\[a\]'"""),
         ({"dataset": "mnist"}, "use --dataset"),
@@ -228,6 +233,19 @@ def test_wrong_setting_is_answered_before_pytorch_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_says_the_range_of_each_number_and_refuses_what_is_outside(name):
+    settings = notebook_settings(PROJECT / "notebooks" / f"{name}.ipynb")
+    defaults = {name: setting.default for name, setting in settings.items()}
+    lab.check_parameters(defaults, name)
+    for one, setting in settings.items():
+        if setting.kind.removeprefix("list[").rstrip("]") in ("int", "float"):
+            for wrong in (-1, "3", True, float("inf"), None):
+                value = [wrong] if setting.kind.startswith("list") else wrong
+                with pytest.raises(LabError, match=f"'{one}' takes .*, .*; found"):
+                    lab.check_parameters(defaults | {one: value}, name)
 
 
 def test_text_becomes_the_settings_type(tmp_path):
