@@ -10,8 +10,9 @@ from skimage.graph import route_through_array
 from mnist_lab.handwriting.segments import Piece, pieces_of, union
 
 Confidence = Callable[[list[Piece]], np.ndarray]  # of each piece, how sure it is one digit: [N]
-WIDE = 0.9  # times as wide as high: from here on a piece may be several digits
-WIDEST = 1.35  # and from here on it can't be one
+WIDE = 0.8  # times as wide as high: from here on a piece may be several digits
+WIDEST = 1.15  # and from here on it is ever less likely to be one
+CAUTION = 0.3  # what a cut has to gain: minus the logarithm of the mean confidence
 NARROWEST = 0.12  # of the digits' height: how wide a part has to be
 CUTS = 6  # places that are tried in a piece
 
@@ -38,14 +39,16 @@ def _best(piece: Piece, usual: float, confidence: Confidence) -> list[Piece]:
     cost = {}
     for span, group, sure in zip(spans, groups, surety, strict=True):
         ratio = group.width / max(group.height, 0.6 * usual)
-        shape = 4 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
+        shape = 6 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
         cost[span] = shape - float(np.log(max(sure, 1e-6)))
     # The least mean cost per digit, over all ways of cutting.
     ways: dict[int, list[tuple[float, list[int]]]] = {0: [(0.0, [0])]}
     for j in ends[1:]:
         ways[j] = [(sum_ + cost[i, j], [*way, j]) for i in range(j) for sum_, way in ways[i]]
     whole = len(parts)
-    best = min(ways[whole], key=lambda way: way[0] / (len(way[1]) - 1) + 0.1 * (len(way[1]) > 2))
+    best = min(
+        ways[whole], key=lambda way: way[0] / (len(way[1]) - 1) + CAUTION * (len(way[1]) > 2)
+    )
     return [union(parts[i:j]) for i, j in pairwise(best[1])]
 
 

@@ -34,12 +34,12 @@ def test_mnists_own_digits_drawn_large_come_back_and_are_read_as_before(mnist_ro
     from mnist_lab.data import load_digits
 
     test, rng, reader = load_digits("mnist").test, np.random.default_rng(0), load_network("reader")
-    chosen = rng.choice(len(test), 40, replace=False)
+    chosen = rng.choice(len(test), 25, replace=False)
     images = test.images.numpy()[chosen]
     before = np.asarray(reader.answer(images)).argmax(axis=1)
     readings = [read(drawn_large(image, rng), reader) for image in images]
     same = [r.lines == (str(digit),) for r, digit in zip(readings, before, strict=True)]
-    assert np.mean(same) >= 0.97
+    assert np.sum(same) >= 24
     distances = [close(r.digits[0].image, i) for r, i in zip(readings, images, strict=True)]
     assert np.median(distances) < 0.12 and np.quantile(distances, 0.9) < 0.2
 
