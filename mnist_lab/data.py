@@ -62,7 +62,7 @@ class Digits:
 
     train: Images
     test: Images
-    name: str  # "mnist" or "uci-digits"
+    name: str  # "mnist", "uci-digits" or "own-digits"
     title: str  # "MNIST" or "UCI digits"
     source: str  # one sentence on where they came from
     sha256: dict[str, str]  # by MNIST's file name: of the file, or of the UCI digits' tensor

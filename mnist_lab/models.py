@@ -115,11 +115,11 @@ def report_a(
     extra_conv: bool = False,  # one more convolution, 3×3 and padded, after the last stage
     residual: bool = False,  # a ``Residual`` block before the linear layers
     extra_linear: bool = False,  # one more linear layer after the second, of the same width
-    # After every convolution but one that stands for a pool (Ioffe & Szegedy 2015,
+    # After conv1, conv2, conv2b and those of the residual block (Ioffe & Szegedy 2015,
     # arXiv:1502.03167).
     batch_norm: bool = False,
-    # Probability of dropping a whole channel, after each ReLU outside the residual block (Tompson
-    # et al. 2015, arXiv:1411.4280).
+    # Probability of dropping a whole channel, after the ReLU of conv1, conv2 and conv2b (Tompson et
+    # al. 2015, arXiv:1411.4280).
     dropout2d: float = 0.0,
     # Probability of dropping a unit after linear layer 1 and its ReLU, and after linear layer 2 and
     # its own (Srivastava et al. 2014, JMLR 15:1929–1958).
@@ -147,6 +147,7 @@ def report_a(
     h1, h2 = (max(1, round(width * linear_width * size)) for size in (128, 64))
     c_last, last = (c2, output_size(first, 5) // 2) if second_conv else (c1, first)
 
+    # A layer that is None is left out by ``_layers``.
     def stage(number: str, convolution: nn.Conv2d, pool: bool = True) -> dict[str, Any]:
         channels = convolution.out_channels
         return {

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from mnist_lab.limits import ABOVE_0, BELOW_1, Limit, at_least, check_settings, one_of, setting
-from mnist_lab.models import IMAGE_SIZE, NETWORKS, network_options
+from mnist_lab.models import IMAGE_SIZE, NETWORKS, network_options  # networks are functions there
 from mnist_lab.transforms import Augmentation
 
 OPTIMISERS = ("sgd", "adam", "adamw", "rmsprop")
@@ -93,7 +93,8 @@ class Recipe:
         options = {name: value for name, value in changes.items() if name not in own}
         # The options so far stay, unless they were those of another network.
         kept = self.options if own.get("model", self.model) == self.model else ()
-        own["options"] = tuple({**dict(own.get("options", kept)), **options}.items())
+        together = dict(own.get("options", kept)) | options
+        own["options"] = tuple(together.items())
         shown = [f"{k}={v}" for k, v in changes.items() if k not in ("name", "seed", "epochs")]
         own.setdefault("name", ", ".join([self.name, *shown]))
         return dataclasses.replace(self, **own)
@@ -115,7 +116,7 @@ class Recipe:
         return NETWORKS[self.model](**options)
 
     def to_json(self) -> str:
-        """The recipe, its name included, as JSON with sorted keys. ``from_json`` reads it back."""
+        """The recipe as JSON with sorted keys, for ``from_json``. Its name is in it as well."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @staticmethod

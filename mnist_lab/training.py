@@ -83,7 +83,7 @@ def train_one_epoch(
     """One pass over batches of images and labels. Returns each batch's loss before its step.
 
     They are float32 [steps]. ``loss_of`` gets logits and labels, ``after_step`` the losses of the
-    epoch so far, still on the device.
+    epoch so far, still on the device. ``fit`` gives it ``_batches`` and ``_loss`` of the recipe.
     """
     losses: list[Tensor] = []
     model.train()
@@ -112,7 +112,7 @@ def predict(
         ValueError: if they are neither [N, 28, 28] nor [N, 1, 28, 28] nor one image [28, 28].
     """
     shape, size = tuple(images.shape), (IMAGE_SIZE, IMAGE_SIZE)
-    if shape[-2:] != size or shape[:-2] not in [(), shape[:1], (*shape[:1], 1)]:
+    if shape[-2:] != size or shape[:-2] not in [(), shape[:1], (*shape[:1], 1)]:  # 1, N, N × 1
         raise ValueError(f"expected grey images of shape [N, 28, 28], found {list(shape)}")
     images, device = torch.as_tensor(images).reshape(-1, *size), pick_device(device)
     model = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).eval()
@@ -140,7 +140,7 @@ def fit(
 
     With a ``split`` its training images are learned and its validation images scored after every
     epoch. ``echo`` gets a line per epoch. The same recipe, digits and split give the same result on
-    one device with one number of threads. PyTorch's global random state is left as it was.
+    one device, with one number of threads and one version of PyTorch. PyTorch's global random state is left as it was.
 
     Raises:
         Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the logits of
@@ -153,6 +153,8 @@ def fit(
         if len(part.images) != len(part.labels):
             found = f"found {len(part.images)} images and {len(part.labels)} labels"
             raise ValueError(f"expected one label for each image, {found}")
+    if not len(digits.train):
+        raise ValueError(f"there is nothing to learn from: {digits.title} has only test images")
     if recipe.pretraining == digits.name:
         raise ValueError(
             f"{recipe.name} learns {digits.title} first, so it cannot be judged on them.\n"
@@ -211,13 +213,14 @@ def _train(
     if recipe.train_fraction < 1:
         count = max(1, round(recipe.train_fraction * len(train)))
         train = _subset(train, torch.randperm(len(train), generator=shuffler)[:count])
+    # Room to move each batch in, in ``_batches``.
     images = F.pad(train.images.to(device), [recipe.batch_translation] * 4)
     train = Images(images, train.labels.to(device))
     steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     optimiser = make_optimiser(recipe, model)
     schedule = make_schedule(recipe, optimiser, steps_per_epoch)
     averaged = running_mean(model, recipe.averaging)
-    predicting: Any = averaged.module if averaged else model
+    predicting: Any = averaged.module if averaged else model  # the mean is a network of its own
     loss_of, in_bfloat16 = partial(_loss, recipe, model), computes_in_bfloat16(recipe, device)
 
     def after_step(losses: list[Tensor]) -> None:
@@ -302,7 +305,8 @@ def _pretrain(model: nn.Sequential, recipe: Recipe, train: Images, device: torch
 
     "uci-digits": scikit-learn's bundled digits, 20 epochs. "rotations": the network learns by how
     many quarter turns each training image was turned, one epoch (Gidaris, Singh & Komodakis 2018,
-    arXiv:1803.07728). The rest of the recipe applies, but the running mean of the weights.
+    arXiv:1803.07728), with four of the ten outputs. The rest of the recipe applies, but for the
+    running mean of the weights: it is the last ones that training goes on from.
     """
     first = dataclasses.replace(recipe, pretraining="none", averaging=0.0, epochs=1)
     if recipe.pretraining == "uci-digits":
