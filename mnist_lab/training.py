@@ -140,7 +140,8 @@ def fit(
 
     With a ``split`` its training images are learned and its validation images scored after every
     epoch. ``echo`` gets a line per epoch. The same recipe, digits and split give the same result on
-    one device, with one number of threads and one version of PyTorch. PyTorch's global random state is left as it was.
+    one device, with one number of threads and one version of PyTorch. Its global random state is
+    left as it was.
 
     Raises:
         Diverged: as soon as the loss is not finite (on a GPU after that epoch), or if the logits of

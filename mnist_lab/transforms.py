@@ -117,9 +117,9 @@ def augment(
     # a crop that keeps 0.64 of the area is a window of 0.8 × 0.8, and to make the image 1.1 times
     # as large is to look through a window 1.1 times as small.
     width, height = (area * ratio).sqrt() / resize, (area / ratio).sqrt() / resize
-    # The window's centre: anywhere that the crop leaves room for (times ``resize``, width and height
-    # are those of the crop again), then moved.
-    # Coordinates run from -1 to 1 across an image, so a move by its whole width is one by 2.
+    # The window's centre: anywhere that the crop leaves room for, then moved. Times ``resize``,
+    # width and height are the crop's again. Coordinates run from -1 to 1 across an image, so a move
+    # by its whole width is one by 2.
     u_crop_x, u_move_x, u_crop_y, u_move_y = u_place
     room_x, room_y, move = 1 - width * resize, 1 - height * resize, augmentation.translation
     x = between(-1, 1, u_crop_x) * room_x + 2 * between(-move, move, u_move_x) * width

@@ -401,6 +401,12 @@ def test_training_learns_and_more_from_few_images_after_the_bundled_digits(uci_d
         train(recipe.but(pretraining="uci-digits"), uci_digits)
 
 
+def test_without_images_to_learn_from_nothing_is_fitted(few_digits):
+    nothing = lab.Images(few_digits.train.images[:0], few_digits.train.labels[:0])
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        train(TINY, dataclasses.replace(few_digits, train=nothing))
+
+
 def test_after_pretraining_the_last_layer_alone_is_drawn_anew(few_digits):
     # learning nothing, pretraining leaves the weights as they were drawn
     fit, fresh = train(ROTATIONS.but(lr=1e-12), few_digits), drawn_network(ROTATIONS)
