@@ -31,15 +31,17 @@ class Ink:
     scale: float  # pixels of the picture that one of these is wide
 
 
-def find_ink(picture: np.ndarray) -> Ink:
+def find_ink(picture: np.ndarray, longest: int = LONGEST) -> Ink:
     """The ink in a picture, uint8 [height, width, 3], whatever its colour and the light.
+
+    A picture whose longer side has more than ``longest`` pixels is made smaller first.
 
     Raises:
         NoInk: if nothing stands out from the paper.
     """
     small = picture
-    if max(picture.shape[:2]) > LONGEST:
-        small = resized(picture, LONGEST)
+    if max(picture.shape[:2]) > longest:
+        small = resized(picture, longest)
     blur = min(1.0, max(small.shape[:2]) / 1200)  # grain, not strokes
     contrast = ndimage.gaussian_filter(_contrast(small), blur if blur > 0.25 else 0)
     contrast -= np.median(contrast)

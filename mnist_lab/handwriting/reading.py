@@ -1,5 +1,6 @@
 """A picture read: the digits of its lines, and how sure each one is."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,11 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 from mnist_lab.handwriting.form import to_mnist_form
-from mnist_lab.handwriting.ink import Ink, find_ink
+from mnist_lab.handwriting.ink import Ink, NoInk, find_ink
 from mnist_lab.handwriting.pictures import Source, open_picture
-from mnist_lab.handwriting.segments import Piece, find_digits
+from mnist_lab.handwriting.segments import Piece, Split, find_digits
 from mnist_lab.handwriting.touching import cut_touching
 from mnist_lab.training import Fit, predict
+
+ROUGH = 480  # pixels of the longer side of a picture that large digits are looked for in
+LARGE = 60  # pixels of height of such digits: three times what MNIST's have
 
 
 class Answers(Protocol):
@@ -76,14 +80,8 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
         PictureError: if it is no picture.
         NoInk: if nothing is written in it.
     """
-    reader = as_reader(network)
-    ink = find_ink(open_picture(image))
-
-    def confidence(pieces: list[Piece]) -> np.ndarray:
-        images = np.stack([digit_image(ink, piece) for piece in pieces])
-        return np.asarray(reader.answer(images)).max(axis=1)
-
-    lines = find_digits(ink, lambda pieces, usual: cut_touching(pieces, usual, confidence))
+    reader, picture = as_reader(network), open_picture(image)
+    ink, lines = _found(picture, reader)
     images = np.stack([digit_image(ink, piece) for line in lines for piece in line])
     answers, least = np.asarray(reader.answer(images)), reader.threshold(allow)
     seen = zip(images, answers, strict=True)
@@ -96,6 +94,26 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
         text="\n".join("".join(line) for line in said),
         digits=tuple(digit for line in read_lines for digit in line),
     )
+
+
+def _found(picture: np.ndarray, reader: Answers) -> tuple[Ink, list[list[Piece]]]:
+    """The ink and its digits, looked for in a small picture first: large digits need no more."""
+    if max(picture.shape[:2]) > ROUGH:
+        with suppress(NoInk):
+            ink = find_ink(picture, ROUGH)
+            lines = find_digits(ink)
+            if min(piece.height for line in lines for piece in line) >= LARGE:
+                return ink, find_digits(ink, _cutter(ink, reader))
+    ink = find_ink(picture)
+    return ink, find_digits(ink, _cutter(ink, reader))
+
+
+def _cutter(ink: Ink, reader: Answers) -> Split:
+    def confidence(pieces: list[Piece]) -> np.ndarray:
+        images = np.stack([digit_image(ink, piece) for piece in pieces])
+        return np.asarray(reader.answer(images)).max(axis=1)
+
+    return lambda pieces, usual: cut_touching(pieces, usual, confidence)
 
 
 def _digit(

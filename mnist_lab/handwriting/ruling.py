@@ -31,10 +31,12 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     """Which pixels are of lines alone that run nearly along the rows: bool [H, W]."""
     width = mask.shape[1]
     length = round(PIECE * width)
-    step = max(1, width // 400)
+    step = max(1, width // 200)
     small = ndimage.maximum_filter(mask, 2 * step - 1)[::step, ::step]
     slopes = np.tan(np.deg2rad(range(-STEEPEST, STEEPEST + 1)))
     longest = [_runs(_sheared(small, s), 8 * length // step, axis=1).sum() for s in slopes]
+    if not max(longest):
+        return np.zeros_like(mask)
     slope = float(slopes[int(np.argmax(longest))])
     level = _sheared(mask, slope)
     pieces = level & _runs(ndimage.maximum_filter1d(level, 3, axis=0), length, axis=1)

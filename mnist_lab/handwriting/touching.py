@@ -31,16 +31,13 @@ def cut_touching(pieces: list[Piece], usual: float, confidence: Confidence) -> l
 
 
 def _best(piece: Piece, usual: float, confidence: Confidence) -> list[Piece]:
+    if _costs([piece], usual, confidence)[0] <= CAUTION:
+        return [piece]  # no cut can gain as much
     parts = _parts(piece, usual)
     ends = range(len(parts) + 1)
     spans = [(i, j) for i in ends for j in ends if i < j]
-    groups = [union(parts[i:j]) for i, j in spans]
-    surety = confidence(groups)
-    cost = {}
-    for span, group, sure in zip(spans, groups, surety, strict=True):
-        ratio = group.width / max(group.height, 0.6 * usual)
-        shape = 6 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
-        cost[span] = shape - float(np.log(max(sure, 1e-6)))
+    costs = _costs([union(parts[i:j]) for i, j in spans], usual, confidence)
+    cost = dict(zip(spans, costs, strict=True))
     # The least mean cost per digit, over all ways of cutting.
     ways: dict[int, list[tuple[float, list[int]]]] = {0: [(0.0, [0])]}
     for j in ends[1:]:
@@ -50,6 +47,17 @@ def _best(piece: Piece, usual: float, confidence: Confidence) -> list[Piece]:
         ways[whole], key=lambda way: way[0] / (len(way[1]) - 1) + CAUTION * (len(way[1]) > 2)
     )
     return [union(parts[i:j]) for i, j in pairwise(best[1])]
+
+
+def _costs(groups: list[Piece], usual: float, confidence: Confidence) -> list[float]:
+    """How unlike one digit each is: minus the logarithm of its confidence, and of its shape."""
+    wide = [group.width / max(group.height, 0.6 * usual) for group in groups]
+    shape = [
+        6 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
+        for ratio, group in zip(wide, groups, strict=True)
+    ]
+    surety = np.log(np.maximum(confidence(groups), 1e-6))
+    return (np.array(shape) - surety).tolist()
 
 
 def _parts(piece: Piece, usual: float) -> list[Piece]:
