@@ -3,11 +3,11 @@
 import numpy as np
 from scipy import ndimage
 
-PIECE = 1 / 25  # of the picture's width: what is straight and longer may be part of a line
+PIECE = 1 / 25  # of the picture's longer side: what is straight and longer may be part of a line
 ALONE = 0.95  # of the width that a single line spans, and
 TOGETHER = 0.6  # that each spans of several
 CUT_OFF = 0.2  # and any other beside those, as at a corner of the picture
-WHOLE = 0.65  # of a line is there, the rest under ink
+WHOLE = 0.8  # of a line is dark
 THICKEST = 0.01  # of the width
 STEEPEST = 8  # degrees
 
@@ -30,7 +30,7 @@ def without_ruling(contrast: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _lines(mask: np.ndarray) -> np.ndarray:
     """Which pixels are of lines alone that run nearly along the rows: bool [H, W]."""
     width = mask.shape[1]
-    length = round(PIECE * width)
+    length = round(PIECE * max(mask.shape))
     step = max(1, width // 200)
     small = ndimage.maximum_filter(mask, 2 * step - 1)[::step, ::step]
     slopes = np.tan(np.deg2rad(range(-STEEPEST, STEEPEST + 1)))
@@ -44,7 +44,10 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     linked = ndimage.maximum_filter1d(pieces, 3 * length, axis=1)  # over the ink that crosses
     labels, count = ndimage.label(linked, np.ones((3, 3)))
     boxes, across = ndimage.find_objects(labels), _runs(level, length, axis=0)
-    lines = [_line(pieces[box] & (labels[box] == n), box[1]) for n, box in enumerate(boxes, 1)]
+    lines = [
+        _line(pieces[box] & (labels[box] == n), level[box] & (labels[box] == n), box[1])
+        for n, box in enumerate(boxes, 1)
+    ]
     spans = np.array([ends[1] - ends[0] if whole else 0 for ends, whole in lines])
     found = spans >= TOGETHER * width
     for i in np.flatnonzero(found):
@@ -60,14 +63,11 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     return _sheared(edges, -slope)
 
 
-def _line(pieces: np.ndarray, columns: slice) -> tuple[tuple[int, int], bool]:
-    """The first and last column of a line's pieces, and whether they cover most of that."""
-    covered = np.flatnonzero(pieces.any(axis=0))
-    if not len(covered):
-        return (0, 0), False
-    ends = int(covered[0]), int(covered[-1]) + 1
-    whole = len(covered) > WHOLE * (ends[1] - ends[0])
-    return (columns.start + ends[0], columns.start + ends[1]), whole
+def _line(pieces: np.ndarray, ink: np.ndarray, columns: slice) -> tuple[tuple[int, int], bool]:
+    """The first and last column of a line's pieces, and whether ink covers most of that."""
+    ends = np.flatnonzero(pieces.any(axis=0))[[0, -1]]
+    covered = ink[:, ends[0] : ends[1] + 1].any(axis=0).mean()
+    return (columns.start + int(ends[0]), columns.start + int(ends[1]) + 1), covered > WHOLE
 
 
 def _is_a_boxs_side(across: np.ndarray, ends: tuple[int, int]) -> bool:

@@ -12,8 +12,8 @@ WHITE, BLACK = (243, 241, 236), (35, 35, 45)
 def write(
     rows: Sequence[np.ndarray],
     *,
-    size: int = 90,
-    gap: int = 45,
+    size: int = 64,
+    gap: int = 32,
     slope: float = 0.0,
     paper: tuple[int, int, int] = WHITE,
     ink: tuple[int, int, int] = BLACK,

@@ -89,7 +89,7 @@ def test_what_is_read_says_where_and_how_sure(known):
         assert digit.confidence == digit.probabilities.max() == digit.probabilities[digit.digit]
         assert digit.image.shape == (28, 28) and digit.image.dtype == np.uint8
         left, top, right, bottom = digit.box
-        assert page[top:bottom, left:right].min() < 60 and 80 <= bottom - top <= 100
+        assert page[top:bottom, left:right].min() < 60 and 58 <= bottom - top <= 70
     boxes = [digit.box for digit in reading.digits]
     assert boxes[:6] == sorted(boxes[:6]) and boxes[6:] == sorted(boxes[6:])
 

@@ -94,7 +94,7 @@ def test_digits_that_touch_are_cut(uci_digits):
 def strokes_touching(pair: np.ndarray) -> np.ndarray:
     """Two digits pushed together until their ink overlaps by a hair."""
     shown = [image[:, image.any(axis=0)] for image in pair]
-    for gap in range(12, -30, -1):
+    for gap in range(4, -30, -2):
         left, right = (np.kron(image, np.ones((4, 4))) / 255 for image in shown)
         strength = np.zeros((180, left.shape[1] + right.shape[1] + 60))
         strength[34:146, 24 : 24 + left.shape[1]] = left
