@@ -15,6 +15,7 @@ from browser import CHROMIUM, Page, faults, look
 
 from mnist_lab.course import report
 from mnist_lab.course.run import RunFolder
+from mnist_lab.course.settings import NOTEBOOKS
 from mnist_lab.data import PROJECT
 
 SIXTY_THOUSAND = re.compile(r"(?<![\d.])60,?000(?:\.0)?(?!\d|\.\d)")
@@ -48,7 +49,7 @@ def test_it_says_where_the_report_is_and_its_headline_and_the_folder_holds_every
     names = {p.relative_to(course[0]).as_posix() for p in course[0].rglob("*") if p.is_file()}
     assert {"report.html", "report.pdf", "metrics.json", "provenance.json"} <= names
     assert {"manifest.json", "tables/table_1.csv", "tables/table_2.csv"} <= names
-    assert sum(name.endswith(".ipynb") for name in names) == 5
+    assert sum(name.endswith(".ipynb") for name in names) == len(NOTEBOOKS)
     assert sum(name.startswith("figures/") for name in names) >= 15
 
 
