@@ -22,7 +22,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ACCURATE", "FAST", "READER", "REPORT_A", "REPORT_B", "REPORT_B_CODE", "STRONG",
             "Recipe",
         ],
-        "training": ["Diverged", "Fit", "History", "fit", "predict", "train_one_epoch"],
+        "fits": ["Diverged", "Fit", "History"],
+        "training": ["fit", "predict", "train_one_epoch"],
         "devices": ["pick_device"],
         "evaluation": [
             "Scores", "accuracy", "probabilities", "score", "wilson_interval",

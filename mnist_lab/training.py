@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from mnist_lab.data import Digits, Images, load_digits
 from mnist_lab.devices import has_bfloat16, pick_device
-from mnist_lab.files import LabError
+from mnist_lab.fits import Diverged, Fit, History
 from mnist_lab.models import CLASSES, IMAGE_SIZE
 from mnist_lab.optimisers import initialise, make_optimiser, make_schedule, running_mean
 from mnist_lab.recipes import Recipe
@@ -26,44 +25,6 @@ from mnist_lab.transforms import augment, normalise, prepare, to_unit_interval, 
 RECORD_EVERY = 100  # steps between recorded losses, as in Report A's table
 PREDICT_BATCH = 200  # images: what the maps of so many need stays in a processor's cache
 REPRODUCIBLE = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
-
-
-class Diverged(LabError):
-    """Training stopped because the loss became infinite or no number at all."""
-
-
-@dataclass(frozen=True)
-class History:
-    """Losses and accuracies while training; those of validation need a split.
-
-    Losses of training are of the recipe, label smoothing and L1 included; those of validation are
-    cross-entropy alone. Only the last validation averages over translations.
-    """
-
-    steps_per_epoch: int
-    steps: tuple[int, ...] = ()  # every 100th of each epoch, counted from the first epoch's 0
-    step_losses: tuple[float, ...] = ()  # of the batch of each such step, before its update
-    epoch_losses: tuple[float, ...] = ()  # mean over the images; weights change from step to step
-    validation_losses: tuple[float, ...] = ()  # after each epoch
-    validation_accuracies: tuple[float, ...] = ()
-    epoch_seconds: tuple[float, ...] = ()  # of training alone
-
-    def plus(self, **new: Iterable[float]) -> "History":
-        """The history with new values at the end."""
-        longer = {name: (*getattr(self, name), *values) for name, values in new.items()}
-        return History(**{**vars(self), **longer})
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """One finished training."""
-
-    recipe: Recipe
-    model: nn.Sequential  # on the CPU, in evaluation mode
-    history: History
-    test_logits: Tensor  # float32 [number of test images, 10]
-    validation_logits: Tensor  # in the split's order; [0, 10] without a split
-    seconds: float  # of training, pre-training included
 
 
 def computes_in_bfloat16(recipe: Recipe, device: torch.device) -> bool:

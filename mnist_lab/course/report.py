@@ -19,7 +19,7 @@ import pypandoc
 import typst
 from PIL import Image
 
-from mnist_lab.course.run import RunFolder
+from mnist_lab.course.run import RunFolder, literal
 from mnist_lab.files import PROJECT, LabError
 
 TEMPLATES = PROJECT / "report"
@@ -31,7 +31,6 @@ HEADING = (
     r"^(?P<level>#+) (?:(?P<number>\d+(?:\.\d+)*) |Appendix(?=:))"
     r"[^\n{]*(?:\{[^}\n]*#(?P<id>[\w-]+)[^}\n]*\})?"
 )
-MARKUP = r"""[\\`*{}\[\]<>|~^$#@&"⟦⟧]"""
 CAPTION = r"⟦\+(?P<kind>figure|table):(?P<name>\w+)⟧"
 
 
@@ -44,7 +43,6 @@ def render(folder: Path) -> None:
         LabError: if a number, table or figure that the text needs is missing, or pandoc or Typst
             fails. The last report is then as it was.
     """
-    RunFolder(folder).files()  # links and devices are refused
     text = _text(folder)
     for left in folder.glob(".report-*"):  # by a process that was killed
         shutil.rmtree(left)
@@ -58,7 +56,6 @@ def render(folder: Path) -> None:
 
 def page(folder: Path) -> str:
     """The HTML that ``render`` writes for the finished run in ``folder``; raises as it does."""
-    RunFolder(folder).files()
     return _html(_text(folder), folder)
 
 
@@ -175,23 +172,10 @@ def _filled(template: str, metrics: Mapping[str, Any], **more: object) -> str:
         raise LabError(f"the run's files hold what the report cannot say: {error!r}") from error
 
 
-def literal(value: Any) -> Any:
-    """The value with every text in it so that Markdown, YAML and HTML show it and obey nothing.
-
-    A run may come from anyone. What could be markup becomes a character reference, a line break or
-    another control character a space.
-    """
-    if isinstance(value, str):
-        printable = "".join(c if c.isprintable() else " " for c in value)
-        return re.sub(MARKUP, lambda found: f"&#{ord(found[0])};", printable)
-    if isinstance(value, Mapping):
-        return {literal(name): literal(one) for name, one in value.items()}
-    return [literal(one) for one in value] if isinstance(value, list) else value
-
-
 def _text(folder: Path) -> str:
     """The template filled in with the files of the run: Markdown."""
     run = RunFolder(folder)
+    run.files()  # links and devices are refused before any is opened
 
     def table(
         name: str,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mnist_lab.data import Digits
     from mnist_lab.study.predictions import Predictions
 
+MARKUP = r"""[\\`*{}\[\]<>|~^$#@&"⟦⟧]"""
 MAX_FILES = 1000
 MAX_PIXELS = 40_000_000
 PACKAGES = (
@@ -185,6 +186,20 @@ def open_run(output: str | Path = "") -> RunFolder:
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return RunFolder(folder)
+
+
+def literal(value: Any) -> Any:
+    """The value with every text in it so that Markdown, YAML and HTML show it and obey nothing.
+
+    A run may come from anyone. What could be markup becomes a character reference, a line break or
+    another control character a space.
+    """
+    if isinstance(value, str):
+        printable = "".join(c if c.isprintable() else " " for c in value)
+        return re.sub(MARKUP, lambda found: f"&#{ord(found[0])};", printable)
+    if isinstance(value, Mapping):
+        return {literal(name): literal(one) for name, one in value.items()}
+    return [literal(one) for one in value] if isinstance(value, list) else value
 
 
 def write_json(path: Path, content: object) -> None:

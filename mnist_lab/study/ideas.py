@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_lab.recipes import FAST, STRONG, Recipe
+from mnist_lab.recipes import FAST, MNIST_MEAN, MNIST_STD, STRONG, Recipe
 from mnist_lab.transforms import Augmentation
 
 
@@ -112,7 +112,7 @@ CATALOGUE: tuple[Idea, ...] = (
     Idea("kinds of layer", "batch norm", "B", {"batch_norm": True}),
     Idea("kinds of layer", "residual block", "B", {"residual": True}),
     Idea("input and weights", "inputs −1 to 1", "B", {"mean": 0.5, "std": 0.5}),
-    Idea("input and weights", "inputs normalised", "A", {"mean": 0.1307, "std": 0.3081}),
+    Idea("input and weights", "inputs normalised", "A", {"mean": MNIST_MEAN, "std": MNIST_STD}),
     Idea("input and weights", "Kaiming weights", "A", {"initialisation": "kaiming"}),
     Idea("input and weights", "Xavier weights", "A", {"initialisation": "xavier"}),
     Idea("input and weights", "orthogonal weights", "A", {"initialisation": "orthogonal"}),
