@@ -29,6 +29,12 @@ class History:
     validation_accuracies: tuple[float, ...] = ()
     epoch_seconds: tuple[float, ...] = ()  # of training alone
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 1, of the first highest validation accuracy; 0 without a split."""
+        reached = self.validation_accuracies
+        return reached.index(max(reached)) + 1 if reached else 0
+
     def plus(self, **new: Iterable[float]) -> "History":
         """The history with new values at the end."""
         longer = {name: (*getattr(self, name), *values) for name, values in new.items()}
@@ -42,6 +48,7 @@ class Fit:
     recipe: Recipe
     model: nn.Sequential  # on the CPU, in evaluation mode
     history: History
-    test_logits: Tensor  # float32 [number of test images, 10]
+    test_logits: Tensor  # float32 [number of test images, 10], after the last epoch
+    best_test_logits: Tensor  # alike, after ``history.best_epoch``
     validation_logits: Tensor  # in the split's order; [0, 10] without a split
     seconds: float  # of training, pre-training included

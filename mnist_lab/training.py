@@ -131,8 +131,9 @@ def fit(
         # The layout that convolutions and poolings work fastest on, on a CPU and on a GPU.
         model = model.to(device).to(memory_format=torch.channels_last)
         seconds = _pretrain(model, recipe, train, device) if recipe.pretraining != "none" else 0.0
-        model, history, logits = _train(model, recipe, train, device, validation, echo)
+        model, best, history, logits = _train(model, recipe, train, device, validation, echo)
         test_logits = predict(model, digits.test.images, recipe, device)
+        best_logits = predict(best, digits.test.images, recipe, device) if best else test_logits
     if not test_logits.isfinite().all():
         raise Diverged(
             f"{recipe.name} (seed {recipe.seed}) diverged: its logits of the test images are not "
@@ -140,7 +141,7 @@ def fit(
         )
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     seconds += sum(history.epoch_seconds)
-    return Fit(recipe, model, history, test_logits, logits, seconds)
+    return Fit(recipe, model, history, test_logits, best_logits, logits, seconds)
 
 
 @contextmanager
@@ -164,10 +165,11 @@ def _train(
     device: torch.device,
     validation: Images | None = None,
     echo: Callable[[str], None] | None = None,
-) -> tuple[nn.Sequential, History, Tensor]:
+) -> tuple[nn.Sequential, nn.Sequential | None, History, Tensor]:
     """Train ``model``: the network to predict with, its history and its last validation logits.
 
-    The network is ``model`` itself or, with averaging, the running mean of its weights.
+    The network is ``model`` itself or, with averaging, the running mean of its weights. The second
+    is a copy of it after the best epoch, if that was another than the last.
     """
     # Two generators, so that augmentation does not change the order of the images.
     shuffler = torch.Generator().manual_seed(recipe.seed)
@@ -194,6 +196,7 @@ def _train(
             _stop_if_diverged(losses, (epoch - 1) * steps_per_epoch, recipe)
 
     history, logits = History(steps_per_epoch), torch.empty(0, CLASSES)
+    best: nn.Sequential | None = None
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
         order = torch.randperm(len(train), generator=shuffler).to(device).split(recipe.batch_size)
@@ -213,9 +216,11 @@ def _train(
             loss = float(F.cross_entropy(logits, validation.labels))
             accuracy = float((logits.argmax(1) == validation.labels).double().mean())
             history = history.plus(validation_losses=[loss], validation_accuracies=[accuracy])
+            if history.best_epoch == epoch:
+                best = copy.deepcopy(predicting) if epoch < recipe.epochs else None
         if echo:
             echo(_last_epoch(history, recipe.epochs))
-    return predicting, history, logits
+    return predicting, best, history, logits
 
 
 def _loss(recipe: Recipe, model: nn.Module, y_hat: Tensor, y: Tensor) -> Tensor:
@@ -279,7 +284,7 @@ def _pretrain(model: nn.Sequential, recipe: Recipe, train: Images, device: torch
         turns = torch.randint(4, (len(train),), generator=generator)
         turned = [image.rot90(k) for image, k in zip(train.images, turns.tolist(), strict=True)]
         train = Images(torch.stack(turned), turns)
-    _, history, _ = _train(model, first, train, device)
+    *_, history, _ = _train(model, first, train, device)
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     anew = nn.Linear(last.in_features, last.out_features)  # on the CPU: the same for every device
     initialise(anew, recipe.initialisation)

@@ -24,20 +24,35 @@ class _WithoutDocstrings(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) else node
 
 
-def code_digest(sources: Iterable[str]) -> str:
-    """SHA-256 of what Python files define, in whatever order and file each definition stands.
+def code_digest(sources: Iterable[str], start: Iterable[str]) -> str:
+    """SHA-256 of the definitions named ``start`` and of all that they use, one through another.
 
-    Comments, docstrings, layout and the imports of a file are not part of it.
+    In whatever order and file of these sources each stands. Comments, docstrings, layout and
+    imports are not part of it, nor definitions that nothing here uses.
     """
     parsed = [_WithoutDocstrings().visit(ast.parse(source)) for source in sources]
-    imports = (ast.Import, ast.ImportFrom)
-    nodes = [node for file in parsed for node in file.body if not isinstance(node, imports)]
-    return hashlib.sha256("\n".join(sorted(map(ast.unparse, nodes))).encode()).hexdigest()
+    defined = {name: node for file in parsed for node in file.body for name in _names(node)}
+    used: dict[str, str] = {}
+    left = list(start)
+    while left:
+        name = left.pop()
+        if name in defined and name not in used:
+            used[name] = ast.unparse(defined[name])
+            left += [n.id for n in ast.walk(defined[name]) if isinstance(n, ast.Name)]
+    return hashlib.sha256("\n".join(sorted(used.values())).encode()).hexdigest()
+
+
+def _names(node: ast.stmt) -> list[str]:
+    """What a statement at the top of a file defines."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 # Read at import, as the code itself is: what is edited later does not train in this process.
 DECISIVE: tuple[Any, ...] = (transforms, models, optimisers, training, Recipe)
-TRAINING_CODE = code_digest(inspect.getsource(part) for part in DECISIVE)
+TRAINING_CODE = code_digest(map(inspect.getsource, DECISIVE), ["fit", "Recipe"])
 
 
 def cache_key(recipe: Recipe, digits: Digits, split: Split | None, device: str = "cpu") -> str:

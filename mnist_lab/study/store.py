@@ -198,6 +198,8 @@ def _packed(recipe: Recipe, made: Fit | Diverged) -> tuple[dict[str, Tensor], di
     if isinstance(made, Diverged):
         return {}, {"recipe": recipe.to_json(), "diverged": str(made)}
     answers = {"test": made.test_logits, "validation": made.validation_logits}
+    if made.best_test_logits is not made.test_logits:
+        answers["best test"] = made.best_test_logits
     seen = {"history": json.dumps(vars(made.history)), "seconds": repr(made.seconds)}
     return made.model.state_dict() | answers, {"recipe": recipe.to_json(), **seen}
 
@@ -206,13 +208,15 @@ def _unpacked(recipe: Recipe, tensors: dict[str, Tensor], about: dict[str, str])
     """The inverse of ``_packed``, but under the name that the recipe has now."""
     if "diverged" in about:
         return Diverged(about["diverged"])
-    logits = tensors.pop("test"), tensors.pop("validation")
+    test, validation = tensors.pop("test"), tensors.pop("validation")
+    best = tensors.pop("best test", test)
     with torch.random.fork_rng(devices=[]):
         model = recipe.build()
     model.load_state_dict(tensors)
     seen = json.loads(about["history"])
     history = History(seen.pop("steps_per_epoch")).plus(**seen)
-    return Fit(recipe, model.eval(), history, *logits, float(about["seconds"]))
+    seconds = float(about["seconds"])
+    return Fit(recipe, model.eval(), history, test, best, validation, seconds)
 
 
 def _digest(key: str, about: dict[str, str], tensors: dict[str, Tensor]) -> str:

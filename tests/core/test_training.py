@@ -247,8 +247,24 @@ def test_the_fitted_model_answers_test_and_validation_images(few_digits, recipe)
     loss = float(F.cross_entropy(fit.validation_logits, truth))
     assert history.validation_losses[-1] == pytest.approx(loss, abs=1e-6)
     without = train(recipe, few_digits)
+    assert without.best_test_logits is without.test_logits and without.history.best_epoch == 0
     assert without.validation_logits.shape == (0, 10)
     assert without.history.validation_losses == without.history.validation_accuracies == ()
+
+
+@pytest.mark.parametrize("recipe", [TINY.but(epochs=4, lr=0.5), AVERAGED.but(epochs=4)], ids=str)
+def test_the_epoch_that_validation_chose_answers_the_test_images_too(few_digits, recipe):
+    split = halves(few_digits)
+    for fit in (train(recipe.but(seed=seed), few_digits, split=split) for seed in range(6)):
+        best, reached = fit.history.best_epoch, fit.history.validation_accuracies
+        assert reached.index(max(reached)) == best - 1
+        # With a constant learning rate, a training that ends there is the same up to there.
+        stopped = train(fit.recipe.but(epochs=best), few_digits, split=split)
+        torch.testing.assert_close(fit.best_test_logits, stopped.test_logits, atol=1e-5, rtol=0)
+        if best < recipe.epochs:
+            assert not torch.equal(fit.best_test_logits, fit.test_logits)
+            return
+    pytest.fail("the best epoch was always the last")
 
 
 @pytest.mark.parametrize("native", [True, False, None])

@@ -52,6 +52,7 @@ def assert_same(first: lab.Fit, second: lab.Fit) -> None:
     assert first.recipe == second.recipe
     assert (first.history, first.seconds) == (second.history, second.seconds)
     assert torch.equal(first.test_logits, second.test_logits)
+    assert torch.equal(first.best_test_logits, second.best_test_logits)
     assert torch.equal(first.validation_logits, second.validation_logits)
     theirs = second.model.state_dict()
     assert all(torch.equal(value, theirs[k]) for k, value in first.model.state_dict().items())
