@@ -26,40 +26,41 @@ def to_mnist_form(
     """
     ink = np.where(mask, darkness, 0).clip(0, 1).astype(np.float32)
     ink = ink[ndimage.find_objects((ink > 0).astype(int))[0]]
-    distance, width = _edge_distance(ink, BOX)
+    dark, inside, width = _strokes(ink, BOX, room=1)
     wanted = min(max(width, thinnest), thickest)
     if wanted == width:
-        return centred(fitted(ink, BOX))
+        return _centred(_fitted(ink, BOX))
     # The edges move outwards by half of what the strokes gain: the box has to hold both.
-    distance, width = _edge_distance(ink, BOX - (wanted - width))
+    room = round(FINE * wanted / 2) + 1
+    dark, inside, width = _strokes(ink, BOX - (wanted - width), room)
+    distance = np.where(dark, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~dark))
     moved = (distance + FINE * (wanted - width) / 2 + 0.5).clip(0, 1)
-    return centred(fitted(moved[ndimage.find_objects((moved > 0).astype(int))[0]], BOX))
+    return _centred(_fitted(moved[ndimage.find_objects((moved > 0).astype(int))[0]], BOX))
 
 
-def fitted(ink: np.ndarray, longest: float = BOX) -> np.ndarray:
+def _fitted(ink: np.ndarray, longest: float = BOX) -> np.ndarray:
     """The ink resized so that its longer side is so many pixels."""
     scale = longest / max(ink.shape)
     size = tuple(max(1, round(side * scale)) for side in ink.shape)
     return ink if size == ink.shape else resize(ink, size, order=1, anti_aliasing=scale < 1)
 
 
-def _edge_distance(ink: np.ndarray, longest: float) -> tuple[np.ndarray, float]:
-    """How deep in the ink each fine pixel lies, negative outside, and how wide strokes are."""
-    fine = np.pad(fitted(ink, FINE * longest), FINE * BOX // 4)
-    dark = fine > EDGE * fine.max()
-    inside, outside = (ndimage.distance_transform_edt(part) for part in (dark, ~dark))
-    # A stroke's pixels lie a quarter of its width inside its edge.
-    width = 4 * (float(inside[dark].mean()) - 0.5) / FINE
-    return np.where(dark, inside - 0.5, 0.5 - outside), width
+def _strokes(ink: np.ndarray, longest: float, room: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Which fine pixels are dark, how deep in the ink they lie, and how wide strokes are.
 
-
-def centred(small: np.ndarray, by_mass: bool = True) -> np.ndarray:
-    """The ink in the field, its centre of mass in the middle, as nearly as whole pixels allow.
-
-    Without ``by_mass`` it is the middle of its box.
+    There are ``room`` fine pixels of paper on each side.
     """
+    fine = np.pad(_fitted(ink, FINE * longest), room)
+    dark = fine > EDGE * fine.max()
+    inside = ndimage.distance_transform_edt(dark)
+    # A stroke's pixels lie a quarter of its width inside its edge.
+    return dark, inside, 4 * (float(inside[dark].mean()) - 0.5) / FINE
+
+
+def _centred(small: np.ndarray) -> np.ndarray:
+    """The ink in the field, its centre of mass in the middle, as nearly as whole pixels allow."""
     pixels = (255 * small / small.max()).round().astype(np.uint8)
-    middle = np.array(ndimage.center_of_mass(pixels if by_mass else np.ones_like(pixels)))
+    middle = np.array(ndimage.center_of_mass(pixels))
     before = np.floor(SIZE / 2 - middle + 0.5).astype(int).clip(0, SIZE - np.array(pixels.shape))
     field = np.zeros((SIZE, SIZE), np.uint8)
     field[before[0] :, before[1] :][: pixels.shape[0], : pixels.shape[1]] = pixels

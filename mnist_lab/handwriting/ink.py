@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from mnist_lab.handwriting.pictures import PictureError
 from mnist_lab.handwriting.ruling import without_ruling
+from mnist_lab.handwriting.windows import closing
 
 LONGEST = 1600  # pixels of the longer side that ink is looked for in: more costs only time
 COARSE = 128, 320  # least and most pixels of it in which light and paper are measured
@@ -70,10 +71,9 @@ def _contrast(picture: np.ndarray) -> np.ndarray:
     dark_ink, reach = _strokes(coarse)
     if not dark_ink:
         picture, coarse = 255 - picture, 255 - coarse
-    paper = ndimage.grey_closing(coarse, (reach, reach, 1), mode="reflect")
-    paper = ndimage.gaussian_filter(paper, (reach / 4, reach / 4, 0), mode="nearest")
+    paper = Image.fromarray(closing(coarse, reach)).filter(ImageFilter.GaussianBlur(reach / 4))
     height, width = picture.shape[:2]
-    light = np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
+    light = np.asarray(paper.resize((width, height), Image.Resampling.BILINEAR))
     lacking = light.astype(np.int16) - picture
     return (_largest(lacking) / np.maximum(_largest(light), 32)).astype(np.float32)
 
@@ -113,18 +113,25 @@ def _strokes(coarse: np.ndarray) -> tuple[bool, int]:
     sizes = [3, 5]
     while sizes[-1] < min(coarse.shape[:2]) / 2:
         sizes.append(2 * round(0.7 * sizes[-1]) + 1)
-    strengths = []
-    for image in (coarse.min(axis=2), 255 - coarse.max(axis=2)):
-        edges = ndimage.gaussian_gradient_magnitude(image.astype(np.float32), 1.0) ** 2
-        filled = (ndimage.grey_closing(image, (size, size), mode="reflect") for size in sizes)
-        strengths.append([float((edges * (paper - image)).sum()) for paper in filled])
-    found = np.array(strengths)
-    steady = found[:, 1:] <= 1.2 * found[:, :-1]
-    steady &= found[:, :-1] >= 0.1 * found.max()
-    first = np.where(steady.any(axis=1), steady.argmax(axis=1), len(sizes) - 1).min()
+    images = coarse.min(axis=2), 255 - coarse.max(axis=2)
+    smooth = (ndimage.gaussian_gradient_magnitude(i.astype(np.float32), 1.0) for i in images)
+    edges = [slopes**2 for slopes in smooth]
+
+    def filled(size: int) -> np.ndarray:
+        """How strong the edges are in what a window fills of dark and of light strokes."""
+        pairs = zip(images, edges, strict=True)
+        return np.array([(edge * (closing(i, size) - i)).sum(dtype=float) for i, edge in pairs])
+
+    least, found, last = 0.1 * filled(sizes[-1]).max(), filled(sizes[0]), len(sizes) - 1
+    at = 0
+    while at < last:
+        wider = filled(sizes[at + 1])
+        if ((wider <= 1.2 * found) & (found >= least)).any():
+            break
+        found, at = wider, at + 1
     low, middle, high = np.percentile(coarse.mean(axis=2), [1, 50, 99])
-    dark, light = found[:, first] * (middle - low + 1, high - middle + 1)
-    return dark >= light, sizes[min(first + 4, len(sizes) - 1)]
+    dark, light = found * (middle - low + 1, high - middle + 1)
+    return dark >= light, sizes[min(at + 4, last)]
 
 
 def _darkness(contrast: np.ndarray, floor: np.ndarray) -> np.ndarray:

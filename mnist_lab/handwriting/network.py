@@ -1,6 +1,7 @@
 """The network that reads handwriting: its kept weights, how sure it may be, and how it is made."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,9 +19,11 @@ from mnist_lab.evaluation import probabilities
 from mnist_lab.files import LabError, display_path, replacing
 from mnist_lab.recipes import Recipe
 from mnist_lab.splits import Split, stratified_split
-from mnist_lab.training import fit, predict
+from mnist_lab.training import fit
+from mnist_lab.transforms import prepare, translated
 
 FOLDER = Path(__file__).parent
+AT_ONCE = 32  # images that are answered together: more take more memory, and no less time
 
 
 class DamagedNetwork(LabError):
@@ -42,7 +45,8 @@ class Network:
 
     def answer(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of the ten digits, float64 [N, 10], for uint8 [N, 28, 28]."""
-        logits = predict(self.model, torch.as_tensor(images), self.recipe, "cpu")
+        batches = torch.as_tensor(images).split(AT_ONCE)
+        logits = torch.cat([_logits(self.model, batch, self.recipe) for batch in batches])
         return probabilities(logits / self.temperature).numpy()
 
     def threshold(self, allow: float) -> float:
@@ -56,6 +60,15 @@ class Network:
         rates, confidences = self.thresholds.unbind(1)
         kept = confidences[rates <= allow]
         return float(kept.min()) if len(kept) else float("inf")
+
+
+def _logits(model: nn.Sequential, images: Tensor, recipe: Recipe) -> Tensor:
+    """What ``predict`` gives, sooner for few images: all their translations are one batch."""
+    moved = list(translated(images, recipe.border, recipe.test_translation))
+    with torch.inference_mode():
+        views = model(prepare(torch.cat(moved), recipe.mean, recipe.std))
+    views = views.unflatten(0, (len(moved), len(images))).log_softmax(2)
+    return views.logsumexp(0) - math.log(len(moved))
 
 
 def load_network(name: str | Path = "reader") -> Network:
@@ -74,7 +87,7 @@ def load_network(name: str | Path = "reader") -> Network:
             raise ValueError("its SHA-256 is not the one that was written")
         recipe = Recipe.from_json(about.pop("recipe"))
         with torch.random.fork_rng(devices=[]):
-            model = recipe.build().eval()
+            model = recipe.build().to(memory_format=torch.channels_last).eval()
         thresholds = tensors.pop("thresholds")
         model.load_state_dict(tensors)
         temperature = float(about.pop("temperature"))
@@ -118,7 +131,8 @@ def make_network(
         "trained": f"with PyTorch {torch.__version__} on {pick_device(device).type}",
     }
     thresholds = threshold_table(labels, answers)
-    network = Network(Path(out).stem, made.model, recipe, temperature, thresholds, about)
+    model = made.model.to(memory_format=torch.channels_last)  # as load_network gives it
+    network = Network(Path(out).stem, model, recipe, temperature, thresholds, about)
     _write(network, Path(out))
     return network
 
@@ -149,6 +163,7 @@ def _write(network: Network, path: Path) -> None:
     about = {"recipe": network.recipe.to_json(), "temperature": repr(network.temperature)}
     about |= network.made
     tensors = network.model.state_dict() | {"thresholds": network.thresholds}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, about | {"sha256": _digest(about, tensors)})
 

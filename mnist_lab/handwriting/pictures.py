@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnist_lab.files import LabError, display_path
 
@@ -81,14 +81,15 @@ def _as_rgb(image: Image.Image, name: str) -> np.ndarray:
             f"{name} is {width:,} × {height:,} pixels: expected some, and at most "
             f"{MOST_PIXELS // 1_000_000} million. Make it smaller, then try again."
         )
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _from_array(np.asarray(image))
     if image.has_transparency_data:
         on_white = Image.new("RGBA", image.size, "white")
         on_white.alpha_composite(image.convert("RGBA"))
         image = on_white
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

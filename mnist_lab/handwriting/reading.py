@@ -2,16 +2,17 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import ndimage
 
 from mnist_lab.handwriting.form import to_mnist_form
-from mnist_lab.handwriting.ink import Ink, NoInk, find_ink
+from mnist_lab.handwriting.ink import LONGEST, Ink, NoInk, find_ink, resized
 from mnist_lab.handwriting.pictures import Source, open_picture
-from mnist_lab.handwriting.segments import Piece, Split, find_digits
+from mnist_lab.handwriting.segments import Piece, find_pieces, in_lines
 from mnist_lab.handwriting.touching import cut_touching
+from mnist_lab.handwriting.windows import windowed
 from mnist_lab.training import Fit, predict
 
 ROUGH = 480  # pixels of the longer side of a picture that large digits are looked for in
@@ -81,12 +82,21 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
         NoInk: if nothing is written in it.
     """
     reader, picture = as_reader(network), open_picture(image)
-    ink, lines = _found(picture, reader)
-    images = np.stack([digit_image(ink, piece) for line in lines for piece in line])
-    answers, least = np.asarray(reader.answer(images)), reader.threshold(allow)
-    seen = zip(images, answers, strict=True)
+    small = resized(picture, LONGEST) if max(picture.shape[:2]) > LONGEST else picture
+    ink, pieces, usual = _found(small)
+    scale = picture.shape[1] / ink.mask.shape[1]
+
+    @cache
+    def image_of(piece: Piece) -> np.ndarray:
+        return digit_image(ink, piece)
+
+    def answer(pieces: list[Piece]) -> np.ndarray:
+        return np.asarray(reader.answer(np.stack([image_of(piece) for piece in pieces])))
+
+    lines = in_lines(cut_touching(pieces, usual, answer), usual)
+    answers, least = iter(answer([p for line in lines for p in line])), reader.threshold(allow)
     read_lines = [
-        [_digit(piece, ink.scale, *next(seen), least) for piece in line] for line in lines
+        [_digit(p, scale, image_of(p), next(answers), least) for p in line] for line in lines
     ]
     said = [["?" if not digit.sure else str(digit.digit) for digit in line] for line in read_lines]
     return Reading(
@@ -96,24 +106,16 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
     )
 
 
-def _found(picture: np.ndarray, reader: Answers) -> tuple[Ink, list[list[Piece]]]:
+def _found(picture: np.ndarray) -> tuple[Ink, list[Piece], float]:
     """The ink and its digits, looked for in a small picture first: large digits need no more."""
     if max(picture.shape[:2]) > ROUGH:
         with suppress(NoInk):
             ink = find_ink(picture, ROUGH)
-            lines = find_digits(ink)
-            if min(piece.height for line in lines for piece in line) >= LARGE:
-                return ink, find_digits(ink, _cutter(ink, reader))
+            pieces, usual = find_pieces(ink)
+            if min(piece.height for piece in pieces) >= LARGE:
+                return ink, pieces, usual
     ink = find_ink(picture)
-    return ink, find_digits(ink, _cutter(ink, reader))
-
-
-def _cutter(ink: Ink, reader: Answers) -> Split:
-    def confidence(pieces: list[Piece]) -> np.ndarray:
-        images = np.stack([digit_image(ink, piece) for piece in pieces])
-        return np.asarray(reader.answer(images)).max(axis=1)
-
-    return lambda pieces, usual: cut_touching(pieces, usual, confidence)
+    return ink, *find_pieces(ink)
 
 
 def _digit(
@@ -142,6 +144,10 @@ def as_reader(network: Network) -> Answers:
 def digit_image(ink: Ink, piece: Piece) -> np.ndarray:
     """The digit in MNIST's form, with the grey edges of its strokes."""
     edge = 2
-    own = ndimage.binary_dilation(np.pad(piece.mask, edge), np.ones((3, 3)), iterations=edge)
-    dark = np.pad(ink.darkness, edge)[piece.top :, piece.left :][: own.shape[0], : own.shape[1]]
-    return to_mnist_form(dark, own)
+    own = np.pad(piece.mask, edge)
+    for axis in (0, 1):
+        own = windowed(np.maximum, own, 2 * edge + 1, axis)
+    top, left = max(0, piece.top - edge), max(0, piece.left - edge)
+    dark = ink.darkness[top : piece.bottom + edge, left : piece.right + edge]
+    own = own[top - piece.top + edge :, left - piece.left + edge :]
+    return to_mnist_form(dark, own[: dark.shape[0], : dark.shape[1]])

@@ -1,7 +1,11 @@
 """Printed lines taken out of the ink: of ruled and squared paper."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import ndimage
+
+from mnist_lab.handwriting.windows import windowed
 
 PIECE = 1 / 25  # of the picture's longer side: what is straight and longer may be part of a line
 ALONE = 0.95  # of the width that a single line spans, and
@@ -32,16 +36,17 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     width = mask.shape[1]
     length = round(PIECE * max(mask.shape))
     step = max(1, width // 200)
-    small = ndimage.maximum_filter(mask, 2 * step - 1)[::step, ::step]
+    across = windowed(np.maximum, mask, 2 * step - 1, 1)[:, ::step]
+    small = windowed(np.maximum, across, 2 * step - 1, 0)[::step]
     slopes = np.tan(np.deg2rad(range(-STEEPEST, STEEPEST + 1)))
     longest = [_runs(_sheared(small, s), 8 * length // step, axis=1).sum() for s in slopes]
     if not max(longest):
         return np.zeros_like(mask)
     slope = float(slopes[int(np.argmax(longest))])
     level = _sheared(mask, slope)
-    pieces = level & _runs(ndimage.maximum_filter1d(level, 3, axis=0), length, axis=1)
+    pieces = level & _runs(windowed(np.maximum, level, 3, 0), length, axis=1)
     pieces &= ~_runs(level, round(THICKEST * max(mask.shape)) + 2, axis=0)
-    linked = ndimage.maximum_filter1d(pieces, 3 * length, axis=1)  # over the ink that crosses
+    linked = windowed(np.maximum, pieces, 3 * length, 1)  # over the ink that crosses
     labels, count = ndimage.label(linked, np.ones((3, 3)))
     boxes, across = ndimage.find_objects(labels), _runs(level, length, axis=0)
     lines = [
@@ -59,7 +64,7 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     found |= (spans >= CUT_OFF * width) & (thickness <= 1.3 * usual)
     thick = _runs(level, 2 * round(usual) + 2, axis=0)  # ink across a line or along it
     printed = pieces & ~thick & np.concatenate([[False], found])[labels]
-    edges = ndimage.maximum_filter1d(printed, 5, axis=0) & level & ~thick
+    edges = windowed(np.maximum, printed, 5, 0) & level & ~thick
     return _sheared(edges, -slope)
 
 
@@ -80,14 +85,17 @@ def _is_a_boxs_side(across: np.ndarray, ends: tuple[int, int]) -> bool:
 
 def _runs(mask: np.ndarray, length: int, axis: int) -> np.ndarray:
     """The pixels that belong to at least so many in a row along the axis."""
-    eroded = ndimage.minimum_filter1d(mask, length, axis=axis, mode="nearest")
-    origin = 0 if length % 2 else -1  # of an even window, so that what was eroded grows back
-    return ndimage.maximum_filter1d(eroded, length, axis=axis, mode="nearest", origin=origin)
+    eroded = windowed(np.minimum, mask, length, axis)
+    return windowed(np.maximum, eroded, length, axis, ahead=True)
 
 
 def _sheared(mask: np.ndarray, slope: float) -> np.ndarray:
     """The mask with column x moved up by ``slope * x``; what leaves it is lost."""
     height, width = mask.shape
-    rows = np.arange(height)[:, None] + np.round(slope * np.arange(width)).astype(int)
-    inside = (rows >= 0) & (rows < height)
-    return np.take_along_axis(mask, rows.clip(0, height - 1), axis=0) & inside
+    moves, moved = np.round(slope * np.arange(width)).astype(int), np.zeros_like(mask)
+    changes = np.flatnonzero(np.diff(moves)) + 1
+    for first, last in pairwise([0, *changes, width]):  # few columns move unlike those before
+        up = int(moves[first])
+        kept = mask[max(0, up) : max(0, height + min(0, up)), first:last]
+        moved[max(0, -up) :, first:last][: len(kept)] = kept
+    return moved

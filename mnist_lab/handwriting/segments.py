@@ -1,6 +1,5 @@
 """Digits in the ink, line by line."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,13 +43,19 @@ class Piece:
         return max(self.mask.shape)
 
 
-Split = Callable[[list[Piece], float], list[Piece]]  # digits that touch, and their usual height
-
-
-def find_digits(ink: Ink, split: Split = lambda pieces, usual: pieces) -> list[list[Piece]]:
+def find_digits(ink: Ink) -> list[list[Piece]]:
     """The digits of each line, lines from top to bottom and digits from left to right.
 
-    Strokes that touch or lie close together are one digit; ``split`` parts digits that touch.
+    Strokes that touch or lie close together are one digit.
+
+    Raises:
+        NoInk: if there is nothing but specks.
+    """
+    return in_lines(*find_pieces(ink))
+
+
+def find_pieces(ink: Ink) -> tuple[list[Piece], float]:
+    """The digits in any order, those that touch as one, and their usual height in pixels.
 
     Raises:
         NoInk: if there is nothing but specks.
@@ -64,7 +69,7 @@ def find_digits(ink: Ink, split: Split = lambda pieces, usual: pieces) -> list[l
     pieces = _joined(pieces, _thickness(ink.mask))
     usual = usual_size(pieces)
     whole = [p for p in pieces if p.height >= _least_height(p, ink.mask, usual)]
-    return _lines(split(whole or pieces, usual), usual)
+    return whole or pieces, usual
 
 
 def _least_height(piece: Piece, mask: np.ndarray, usual: float) -> float:
@@ -210,8 +215,8 @@ def _gap(one: Piece, other: Piece) -> float:
     return float(ndimage.distance_transform_edt(first)[second].min()) - 1
 
 
-def _lines(pieces: list[Piece], usual: float) -> list[list[Piece]]:
-    """The pieces in rows, which may be slanted."""
+def in_lines(pieces: list[Piece], usual: float) -> list[list[Piece]]:
+    """The pieces in rows, which may be slanted, from top to bottom and from left to right."""
     x = np.array([p.left + p.width / 2 for p in pieces])
     y = np.array([p.top + p.height / 2 for p in pieces])
 

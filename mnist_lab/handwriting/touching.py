@@ -1,7 +1,7 @@
 """Digits that touch cut apart, where the network finds the parts more like digits."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -9,7 +9,7 @@ from skimage.graph import route_through_array
 
 from mnist_lab.handwriting.segments import Piece, pieces_of, union
 
-Confidence = Callable[[list[Piece]], np.ndarray]  # of each piece, how sure it is one digit: [N]
+Answer = Callable[[list[Piece]], np.ndarray]  # probabilities of the ten digits, [N, 10]
 WIDE = 0.8  # times as wide as high: from here on a piece may be several digits
 WIDEST = 1.15  # and from here on it is ever less likely to be one
 CAUTION = 0.3  # what a cut has to gain: minus the logarithm of the mean confidence
@@ -17,46 +17,50 @@ NARROWEST = 0.12  # of the digits' height: how wide a part has to be
 CUTS = 6  # places that are tried in a piece
 
 
-def cut_touching(pieces: list[Piece], usual: float, confidence: Confidence) -> list[Piece]:
+def cut_touching(pieces: list[Piece], usual: float, answer: Answer) -> list[Piece]:
     """The pieces, those cut that hold several digits of about the ``usual`` height.
 
     Every way to cut a wide piece at some of its thinnest places is tried, and the one taken whose
     parts the network is surest of (LeCun, Bottou, Bengio & Haffner 1998, section VII).
     """
+    wide = [p for p in pieces if p.width > WIDE * max(p.height, 0.8 * usual)]
+    if not wide:
+        return pieces
+    costs = _costs(wide, usual, answer)
+    unsure = [p for p, cost in zip(wide, costs, strict=True) if cost > CAUTION]  # else none can win
+    parts = {p: _parts(p, usual) for p in unsure}
+    spans = {p: list(combinations(range(len(parts[p]) + 1), 2)) for p in unsure}
+    joined = [union(parts[p][i:j]) for p in unsure for i, j in spans[p]]
+    rest = iter(_costs(joined, usual, answer) if joined else [])
     cut = []
     for piece in pieces:
-        wide = piece.width > WIDE * max(piece.height, 0.8 * usual)
-        cut += _best(piece, usual, confidence) if wide else [piece]
+        if piece in parts:
+            ways = {span: next(rest) for span in spans[piece]}
+            cut += [union(parts[piece][i:j]) for i, j in _best(ways, len(parts[piece]))]
+        else:
+            cut.append(piece)
     return cut
 
 
-def _best(piece: Piece, usual: float, confidence: Confidence) -> list[Piece]:
-    if _costs([piece], usual, confidence)[0] <= CAUTION:
-        return [piece]  # no cut can gain as much
-    parts = _parts(piece, usual)
-    ends = range(len(parts) + 1)
-    spans = [(i, j) for i in ends for j in ends if i < j]
-    costs = _costs([union(parts[i:j]) for i, j in spans], usual, confidence)
-    cost = dict(zip(spans, costs, strict=True))
-    # The least mean cost per digit, over all ways of cutting.
+def _best(costs: dict[tuple[int, int], float], count: int) -> list[tuple[int, int]]:
+    """The parts from i to j that together cost least per digit: of all ways to join ``count``."""
     ways: dict[int, list[tuple[float, list[int]]]] = {0: [(0.0, [0])]}
-    for j in ends[1:]:
-        ways[j] = [(sum_ + cost[i, j], [*way, j]) for i in range(j) for sum_, way in ways[i]]
-    whole = len(parts)
+    for j in range(1, count + 1):
+        ways[j] = [(sum_ + costs[i, j], [*way, j]) for i in range(j) for sum_, way in ways[i]]
     best = min(
-        ways[whole], key=lambda way: way[0] / (len(way[1]) - 1) + CAUTION * (len(way[1]) > 2)
+        ways[count], key=lambda way: way[0] / (len(way[1]) - 1) + CAUTION * (len(way[1]) > 2)
     )
-    return [union(parts[i:j]) for i, j in pairwise(best[1])]
+    return list(pairwise(best[1]))
 
 
-def _costs(groups: list[Piece], usual: float, confidence: Confidence) -> list[float]:
+def _costs(groups: list[Piece], usual: float, answer: Answer) -> list[float]:
     """How unlike one digit each is: minus the logarithm of its confidence, and of its shape."""
     wide = [group.width / max(group.height, 0.6 * usual) for group in groups]
     shape = [
         6 * max(0.0, ratio - WIDEST) + 4 * (group.height < 0.5 * usual)
         for ratio, group in zip(wide, groups, strict=True)
     ]
-    surety = np.log(np.maximum(confidence(groups), 1e-6))
+    surety = np.log(np.maximum(answer(groups).max(axis=1), 1e-6))
     return (np.array(shape) - surety).tolist()
 
 

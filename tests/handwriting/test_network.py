@@ -16,6 +16,7 @@ from mnist_lab.handwriting.network import (
     threshold_table,
 )
 from mnist_lab.study.calibration import coverage_at
+from mnist_lab.training import predict
 
 KEPT = FOLDER / "reader.safetensors"
 
@@ -102,3 +103,11 @@ def test_copies_of_a_validation_image_are_not_learned():
     both = split_with_copies(split, 4, 2)
     assert both.train.tolist() == [0, 2, 3, 4, 6, 7, 8, 10, 11]
     assert both.validation.tolist() == [1, 5, 9]
+
+
+def test_it_answers_as_predict_does(uci_digits):
+    network, images = load_network("reader"), uci_digits.test.images[:40]
+    logits = predict(network.model, images, network.recipe, "cpu") / network.temperature
+    np.testing.assert_allclose(
+        network.answer(images.numpy()), logits.double().softmax(1).numpy(), atol=1e-6
+    )
