@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "segments": ["Piece", "find_digits"],
         "form": ["to_mnist_form"],
         "reading": ["ReadDigit", "Reading", "digit_image", "read"],
-        "measuring": ["STEPS", "ladder", "prepared", "read_labelled", "share_right"],
+        "measuring": ["read_labelled", "share_right"],
     },
 )
