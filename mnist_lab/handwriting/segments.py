@@ -1,5 +1,6 @@
 """Digits in the ink, line by line."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,14 @@ from scipy import ndimage
 from mnist_lab.handwriting.ink import Ink, NoInk
 
 SMALLEST = 0.008  # of the picture's longer side: what is smaller is a speck
+LEGIBLE = 9  # pixels, or a fifth of the picture: a lower digit can't be told from specks
 SPECK = 0.15  # of the digits' height: what is smaller in both directions is no part of one
 SHORTEST = 0.4  # of the digits' height: what is lower is no digit
 OUTSIDE = 0.85  # of a side of the picture: what is dark along it is no paper
+DOT = 0.5  # of its size: what has strokes wider than that is a dot
+CREASE = 0.04  # of its length: what runs from side to side and is thinner is no stroke
 STEEPEST = 30  # degrees that a row may rise or fall
+ONLY_SPECKS = "No digit was found in the picture: there is nothing in it but specks."
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +66,17 @@ def find_pieces(ink: Ink) -> tuple[list[Piece], float]:
         NoInk: if there is nothing but specks.
     """
     least = SMALLEST * max(ink.mask.shape)
-    pieces = [piece for piece in pieces_of(ink.mask) if piece.size > least]
+    found = pieces_of(ink.mask)
+    pieces = [p for p in found if p.size > least and not _is_crease(p, ink.mask)]
     pieces = _written(pieces, ink.mask)
-    if not pieces:
-        raise NoInk("No digit was found in the picture: there is nothing in it but specks.")
+    drawn = _ink_of(p for p in pieces if _thickness(p.mask) < DOT * p.size)
+    if drawn <= _ink_of(p for p in found if p.size <= least):
+        raise NoInk(ONLY_SPECKS)
     pieces = _without_specks(pieces)
     pieces = _joined(pieces, _thickness(ink.mask))
     usual = usual_size(pieces)
+    if usual < min(LEGIBLE, max(ink.mask.shape) / 5):
+        raise NoInk(ONLY_SPECKS)
     whole = [p for p in pieces if p.height >= _least_height(p, ink.mask, usual)]
     return whole or pieces, usual
 
@@ -83,6 +92,10 @@ def pieces_of(mask: np.ndarray, top: int = 0, left: int = 0) -> list[Piece]:
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     boxes = enumerate(ndimage.find_objects(labels), 1)
     return [Piece(top + y.start, left + x.start, labels[y, x] == n) for n, (y, x) in boxes]
+
+
+def _ink_of(pieces: Iterable[Piece]) -> int:
+    return sum(int(p.mask.sum()) for p in pieces)
 
 
 def union(pieces: list[Piece]) -> Piece:
@@ -101,6 +114,12 @@ def usual_size(pieces: list[Piece]) -> float:
     ink = np.array([p.mask.sum() for p in pieces])
     order = np.argsort(sizes)
     return float(sizes[order][np.searchsorted(ink[order].cumsum(), ink.sum() / 2)])
+
+
+def _is_crease(piece: Piece, mask: np.ndarray) -> bool:
+    """Whether it is as thin as a fold in the paper, and runs over all of it."""
+    from_side_to_side = piece.height == mask.shape[0] or piece.width == mask.shape[1]
+    return from_side_to_side and piece.mask.sum() < CREASE * piece.size**2
 
 
 def _thickness(mask: np.ndarray) -> float:

@@ -97,3 +97,17 @@ def boxed(page: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> np.nd
     for box in boxes:
         ImageDraw.Draw(image).rectangle(box, outline=(60, 60, 60), width=3)
     return np.asarray(image)
+
+
+def folded(page: np.ndarray) -> np.ndarray:
+    """The page with a dark crease from its top to its bottom."""
+    image = Image.fromarray(page)
+    ImageDraw.Draw(image).line([370, 0, 400, image.height], fill=(150, 150, 150), width=4)
+    return noisy(np.asarray(image), 3)
+
+
+def dotted(page: np.ndarray, radius: int) -> np.ndarray:
+    """The page with one round dot of ink in its middle."""
+    y, x = np.ogrid[: page.shape[0], : page.shape[1]]
+    distance = np.hypot(y - page.shape[0] // 2, x - page.shape[1] // 2)
+    return mix(page, (radius + 0.5 - distance).clip(0, 1), BLACK)

@@ -126,6 +126,13 @@ def test_a_trained_network_reads_too(few_digits, known):
         "ruled": paper.ruled(np.full((600, 800, 3), 240, np.uint8)),
         "specks": paper.speckled(np.full((600, 800, 3), 240, np.uint8)),
         "table": paper.on_table(np.full((600, 800, 3), 240, np.uint8)),
+        "squared": paper.noisy(
+            paper.ruled(np.full((600, 800, 3), 235, np.uint8), step=45, squares=True, tilt=0.05)
+        ),
+        "folded": paper.folded(np.full((600, 800, 3), 235, np.uint8)),
+        "dot": paper.dotted(np.full((400, 400, 3), 235, np.uint8), 7),
+        "small dot": paper.dotted(np.full((28, 28, 3), 235, np.uint8), 1),
+        "blot": paper.dotted(np.full((1200, 1600, 3), 235, np.uint8), 60),
         "pixel": np.zeros((1, 1, 3), np.uint8),
         "a line of pixels": np.zeros((1, 900, 3), np.uint8),
     }.items(),
