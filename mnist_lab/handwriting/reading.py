@@ -83,7 +83,7 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
     """
     reader, picture = as_reader(network), open_picture(image)
     small = resized(picture, LONGEST) if max(picture.shape[:2]) > LONGEST else picture
-    ink, pieces, usual = _found(small)
+    ink, pieces = _found(small)
     scale = picture.shape[1] / ink.mask.shape[1]
 
     @cache
@@ -93,7 +93,7 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
     def answer(pieces: list[Piece]) -> np.ndarray:
         return np.asarray(reader.answer(np.stack([image_of(piece) for piece in pieces])))
 
-    lines = in_lines(cut_touching(pieces, usual, answer), usual)
+    lines = in_lines(cut_touching(pieces, answer))
     answers, least = iter(answer([p for line in lines for p in line])), reader.threshold(allow)
     read_lines = [
         [_digit(p, scale, image_of(p), next(answers), least) for p in line] for line in lines
@@ -106,16 +106,16 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
     )
 
 
-def _found(picture: np.ndarray) -> tuple[Ink, list[Piece], float]:
+def _found(picture: np.ndarray) -> tuple[Ink, list[Piece]]:
     """The ink and its digits, looked for in a small picture first: large digits need no more."""
     if max(picture.shape[:2]) > ROUGH:
         with suppress(NoInk):
             ink = find_ink(picture, ROUGH)
-            pieces, usual = find_pieces(ink)
+            pieces = find_pieces(ink)
             if min(piece.height for piece in pieces) >= LARGE:
-                return ink, pieces, usual
+                return ink, pieces
     ink = find_ink(picture)
-    return ink, *find_pieces(ink)
+    return ink, find_pieces(ink)
 
 
 def _digit(

@@ -56,11 +56,11 @@ def find_digits(ink: Ink) -> list[list[Piece]]:
     Raises:
         NoInk: if there is nothing but specks.
     """
-    return in_lines(*find_pieces(ink))
+    return in_lines(find_pieces(ink))
 
 
-def find_pieces(ink: Ink) -> tuple[list[Piece], float]:
-    """The digits in any order, those that touch as one, and their usual height in pixels.
+def find_pieces(ink: Ink) -> list[Piece]:
+    """The digits in any order, those that touch as one.
 
     Raises:
         NoInk: if there is nothing but specks.
@@ -74,11 +74,11 @@ def find_pieces(ink: Ink) -> tuple[list[Piece], float]:
         raise NoInk(ONLY_SPECKS)
     pieces = _without_specks(pieces)
     pieces = _joined(pieces, _thickness(ink.mask))
-    usual = usual_size(pieces)
-    if usual < min(LEGIBLE, max(ink.mask.shape) / 5):
+    if usual_size(pieces) < min(LEGIBLE, max(ink.mask.shape) / 5):
         raise NoInk(ONLY_SPECKS)
+    usual = usual_height(pieces)
     whole = [p for p in pieces if p.height >= _least_height(p, ink.mask, usual)]
-    return whole or pieces, usual
+    return whole or pieces
 
 
 def _least_height(piece: Piece, mask: np.ndarray, usual: float) -> float:
@@ -110,10 +110,18 @@ def union(pieces: list[Piece]) -> Piece:
 
 def usual_size(pieces: list[Piece]) -> float:
     """The size of a usual digit: half of the ink is in pieces of this size and below."""
-    sizes = np.array([p.size for p in pieces])
+    return _usual([p.size for p in pieces], pieces)
+
+
+def usual_height(pieces: list[Piece]) -> float:
+    """The height of a usual digit, be some of the pieces several digits that touch."""
+    return _usual([p.height for p in pieces], pieces)
+
+
+def _usual(sizes: list[int], pieces: list[Piece]) -> float:
     ink = np.array([p.mask.sum() for p in pieces])
     order = np.argsort(sizes)
-    return float(sizes[order][np.searchsorted(ink[order].cumsum(), ink.sum() / 2)])
+    return float(np.array(sizes)[order][np.searchsorted(ink[order].cumsum(), ink.sum() / 2)])
 
 
 def _is_crease(piece: Piece, mask: np.ndarray) -> bool:
@@ -234,8 +242,9 @@ def _gap(one: Piece, other: Piece) -> float:
     return float(ndimage.distance_transform_edt(first)[second].min()) - 1
 
 
-def in_lines(pieces: list[Piece], usual: float) -> list[list[Piece]]:
+def in_lines(pieces: list[Piece]) -> list[list[Piece]]:
     """The pieces in rows, which may be slanted, from top to bottom and from left to right."""
+    usual = usual_size(pieces)
     x = np.array([p.left + p.width / 2 for p in pieces])
     y = np.array([p.top + p.height / 2 for p in pieces])
 

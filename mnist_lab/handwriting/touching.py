@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.graph import route_through_array
 
-from mnist_lab.handwriting.segments import Piece, pieces_of, union
+from mnist_lab.handwriting.segments import Piece, pieces_of, union, usual_height
 
 Answer = Callable[[list[Piece]], np.ndarray]  # probabilities of the ten digits, [N, 10]
 WIDE = 0.8  # times as wide as high: from here on a piece may be several digits
@@ -17,12 +17,13 @@ NARROWEST = 0.12  # of the digits' height: how wide a part has to be
 CUTS = 6  # places that are tried in a piece
 
 
-def cut_touching(pieces: list[Piece], usual: float, answer: Answer) -> list[Piece]:
-    """The pieces, those cut that hold several digits of about the ``usual`` height.
+def cut_touching(pieces: list[Piece], answer: Answer) -> list[Piece]:
+    """The pieces, those cut that hold several digits of about the usual height.
 
     Every way to cut a wide piece at some of its thinnest places is tried, and the one taken whose
     parts the network is surest of (LeCun, Bottou, Bengio & Haffner 1998, section VII).
     """
+    usual = usual_height(pieces)
     wide = [p for p in pieces if p.width > WIDE * max(p.height, 0.8 * usual)]
     if not wide:
         return pieces
