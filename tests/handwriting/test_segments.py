@@ -91,6 +91,14 @@ def test_digits_that_touch_are_cut(uci_digits):
     assert right >= 2
 
 
+def test_a_row_of_which_all_touch_is_cut_into_as_many_as_it_has():
+    image = Image.new("RGB", (560, 240), paper.WHITE)
+    for left in range(40, 440, 86):
+        ImageDraw.Draw(image).ellipse([left, 60, left + 90, 190], outline=paper.BLACK, width=14)
+    assert counts(np.asarray(image)) == [1]
+    assert [len(line) for line in read(np.asarray(image), READER).lines] == [5]
+
+
 def strokes_touching(pair: np.ndarray) -> np.ndarray:
     """Two digits pushed together until their ink overlaps by a hair."""
     shown = [image[:, image.any(axis=0)] for image in pair]
