@@ -15,7 +15,7 @@ from mnist_lab.handwriting.touching import cut_touching
 from mnist_lab.handwriting.windows import windowed
 from mnist_lab.training import Fit, predict
 
-ROUGH = 480  # pixels of the longer side of a picture that large digits are looked for in
+ROUGH = 240, 480  # pixels of the longer side of pictures that large digits are looked for in
 LARGE = 60  # pixels of height of such digits: three times what MNIST's have
 
 
@@ -107,13 +107,14 @@ def read(image: Source, network: Network = "reader", allow: float = 0.01) -> Rea
 
 
 def _found(picture: np.ndarray) -> tuple[Ink, list[Piece]]:
-    """The ink and its digits, looked for in a small picture first: large digits need no more."""
-    if max(picture.shape[:2]) > ROUGH:
-        with suppress(NoInk):
-            ink = find_ink(picture, ROUGH)
-            pieces = find_pieces(ink)
-            if min(piece.height for piece in pieces) >= LARGE:
-                return ink, pieces
+    """The ink and its digits, looked for in small pictures first: large digits need no more."""
+    for longest in ROUGH:
+        if longest < max(picture.shape[:2]):
+            with suppress(NoInk):
+                ink = find_ink(picture, longest)
+                pieces = find_pieces(ink)
+                if min(piece.height for piece in pieces) >= LARGE:
+                    return ink, pieces
     ink = find_ink(picture)
     return ink, find_pieces(ink)
 

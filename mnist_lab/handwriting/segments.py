@@ -125,9 +125,13 @@ def _usual(sizes: list[int], pieces: list[Piece]) -> float:
 
 
 def _is_crease(piece: Piece, mask: np.ndarray) -> bool:
-    """Whether it is as thin as a fold in the paper, and runs over all of it."""
+    """Whether it is as thin as a fold in the paper, and runs over all of it.
+
+    In a narrow strip of paper it may be a 1 that was cut out closely.
+    """
     from_side_to_side = piece.height == mask.shape[0] or piece.width == mask.shape[1]
-    return from_side_to_side and piece.mask.sum() < CREASE * piece.size**2
+    strip = min(mask.shape) < 0.5 * max(mask.shape)
+    return from_side_to_side and not strip and piece.mask.sum() < CREASE * piece.size**2
 
 
 def _thickness(mask: np.ndarray) -> float:

@@ -208,3 +208,9 @@ def test_other_peoples_pictures_are_read():
 def test_what_is_no_picture_is_refused_by_name():
     with pytest.raises(PictureError, match=r"nowhere\.png is not there"):
         lab.read("nowhere.png")
+
+
+def test_a_1_that_was_cut_out_closely_is_no_fold():
+    strip = np.full((100, 24, 3), 240, np.uint8)
+    strip[:, 11:14] = 30
+    assert lab.read(strip).lines == ("1",)
