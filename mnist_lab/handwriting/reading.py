@@ -15,8 +15,8 @@ from mnist_lab.handwriting.touching import cut_touching
 from mnist_lab.handwriting.windows import windowed
 from mnist_lab.training import Fit, predict
 
-ROUGH = 240, 480  # pixels of the longer side of pictures that large digits are looked for in
-LARGE = 60  # pixels of height of such digits: three times what MNIST's have
+ROUGH = 300, 480  # pixels of the longer side of pictures that large digits are looked for in
+LARGE = 80  # pixels of height of such digits: four times what MNIST's have
 
 
 class Answers(Protocol):
