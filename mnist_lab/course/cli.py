@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,17 @@ def _writable(context: click.Context, option: click.Parameter, path: Path | None
         except OSError as error:
             raise click.BadParameter(f"{path} cannot be written: {error.strerror}.") from error
     return path
+
+
+def _named(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
+    """``_writable`` for a path whose name ends in one of these."""
+
+    def check(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+        if path and path.suffix.lower() not in endings:
+            raise click.BadParameter(f"{path} must end in {', '.join(endings)}.")
+        return _writable(context, option, path)
+
+    return check
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -204,7 +215,12 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="PDF; or data folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="PDF (or PNG); with --read, a folder.",
+)
 @click.option("--writer", type=click.IntRange(1, 9999), default=1, help="Printed as its number.")
 @click.option("--read", "reads", is_flag=True, help="Read photographs of filled sheets.")
 @click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=FILE)
@@ -225,6 +241,7 @@ def sheet(
     if reads != bool(photos):
         raise click.UsageError("photographs and --read belong together: --read PHOTO… --out DIR")
     if not reads:
+        _named(".pdf", ".png")(context, context.command.params[0], out)
         from mnist_lab.handwriting.sheet import write_sheet
 
         write_sheet(out, writer)
@@ -239,11 +256,14 @@ def sheet(
 @main.command()
 @click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
-@click.option("--picture", "out", type=FILE, callback=_writable, help="Draw what is read there.")
+@click.option(
+    "--picture", "out", type=FILE, callback=_named(".png", ".jpg", ".pdf", ".svg"),
+    help="Draw what is read there.",
+)  # fmt: skip
 @click.option("--digits", "expected", type=click.IntRange(min=1), help="How many to expect.")
 @click.option(
-    "--error-rate", "allow", type=click.FloatRange(0, 1), default=0.01,
-    help="Share of wrong digits to allow; others are ?.",
+    "--error-rate", "allow", type=click.FloatRange(0, 1), default=0.001, show_default=True,
+    help="Share of wrong digits to allow; others are ?. From 0.007 on nothing is doubted.",
 )  # fmt: skip
 @click.option("--network", default="reader", help="The kept network that reads.")
 @click.pass_context

@@ -36,7 +36,7 @@ def read_pictures(
             line = str(error) if name in str(error) else f"{name}: {error}"
         else:
             about |= _as_plain(reading)
-            line = f"{name}: {reading.text.replace(chr(10), ' / ')}{_doubts(reading)}"
+            line = f"{name}: {_in_one_line(reading)}{_doubts(reading)}"
             if expected not in (None, len(reading.digits)):
                 status = max(status, 1)
                 about["expected"] = expected
@@ -44,7 +44,7 @@ def read_pictures(
             if out:
                 many = len(pictures) > 1
                 path = out.with_stem(f"{out.stem}-{number}") if many else out
-                _draw(path, picture, reading, f"{Path(name).name} says {' / '.join(reading.lines)}")
+                _draw(path, picture, reading, f"{Path(name).name}: {_in_one_line(reading)}")
         found.append(about)
         if not as_json:
             echo(line)
@@ -53,23 +53,32 @@ def read_pictures(
     return status
 
 
+def _in_one_line(reading: Reading) -> str:
+    return " / ".join(reading.text.splitlines())
+
+
 def _doubts(reading: Reading) -> str:
     """Which digits are not sure, as words to follow what is read."""
-    unsure = [(place, d) for place, d in enumerate(reading.digits, 1) if not d.sure]
-    words = [f"digit {place} {d.digit}? {100 * d.confidence:.0f} %" for place, d in unsure]
-    return f"  (unsure: {', '.join(words)})" if words else ""
+    words = []
+    for place, d in enumerate(reading.digits, 1):
+        if not d.sure:
+            percent = f"{100 * d.confidence:.0f}" if d.confidence < 0.995 else "above 99"
+            words.append(f"digit {place}, perhaps {d.digit}: {percent} %")
+    return f"  (unsure: {'; '.join(words)})" if words else ""
 
 
 def _as_plain(reading: Reading) -> dict[str, Any]:
+    line_of = [number for number, line in enumerate(reading.lines, 1) for _ in line]
     digits = [
         {
+            "line": number,
             "digit": d.digit,
             "confidence": round(d.confidence, 6),
             "sure": d.sure,
             "box": list(d.box),
             "probabilities": [round(float(p), 6) for p in d.probabilities],
         }
-        for d in reading.digits
+        for number, d in zip(line_of, reading.digits, strict=True)
     ]
     return {"text": reading.text, "lines": list(reading.lines), "digits": digits}
 

@@ -40,7 +40,11 @@ def open_picture(source: Source) -> np.ndarray:
             )
         path = Path(source).expanduser()
         if path.exists() and not path.is_file():
-            what = "a folder: name its files" if path.is_dir() else "a device: name a file"
+            what = (
+                "a folder: name its files, such as folder/*.jpg"
+                if path.is_dir()
+                else "a device: name a file"
+            )
             raise PictureError(f"{display_path(path)} is {what}.")
         try:
             with path.open("rb") as file:
@@ -53,13 +57,13 @@ def open_picture(source: Source) -> np.ndarray:
 
 
 def _decode(file: IO[bytes], name: str) -> np.ndarray:
-    expected = "expected a picture (PNG, JPEG, BMP, GIF, TIFF or WebP)"
+    expected = "expected a picture: PNG, JPEG, BMP, GIF, TIFF, WebP"
     try:
         import pillow_heif  # optional: phones' HEIC files
 
         pillow_heif.register_heif_opener()
     except ImportError:
-        expected += "; for HEIC, `pip install pillow-heif`"
+        expected += " or, after `pip install pillow-heif`, HEIC"
     if not file.read(1):
         raise PictureError(f"{name}: {expected}, found nothing in it.")
     file.seek(0)

@@ -214,3 +214,10 @@ def test_a_1_that_was_cut_out_closely_is_no_fold():
     strip = np.full((100, 24, 3), 240, np.uint8)
     strip[:, 11:14] = 30
     assert lab.read(strip).lines == ("1",)
+
+
+@pytest.mark.parametrize("words", [["read", "a.png", "--picture"], ["sheet", "--out"]])
+def test_an_ending_that_no_picture_has_is_refused_before_anything_is_done(words, tmp_path):
+    result = CliRunner().invoke(main, [*words, str(tmp_path / "new" / "out.txt")])
+    assert result.exit_code == 2 and "must end in .p" in result.output
+    assert not (tmp_path / "new").exists()
