@@ -56,11 +56,16 @@ def _named(*endings: str) -> Callable[[click.Context, click.Parameter, Path | No
     """``_writable`` for a path whose name ends in one of these."""
 
     def check(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-        if path and path.suffix.lower() not in endings:
-            raise click.BadParameter(f"{path} must end in {', '.join(endings)}.")
+        if path:
+            _require_ending(path, *endings)
         return _writable(context, option, path)
 
     return check
+
+
+def _require_ending(path: Path, *endings: str) -> None:
+    if path.suffix.lower() not in endings:
+        raise click.BadParameter(f"{path} must end in {', '.join(endings)}.")
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -215,12 +220,7 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
 
 
 @main.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="PDF (or PNG); with --read, a folder.",
-)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="PDF; or data folder.")
 @click.option("--writer", type=click.IntRange(1, 9999), default=1, help="Printed as its number.")
 @click.option("--read", "reads", is_flag=True, help="Read photographs of filled sheets.")
 @click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=FILE)
@@ -241,9 +241,9 @@ def sheet(
     if reads != bool(photos):
         raise click.UsageError("photographs and --read belong together: --read PHOTO… --out DIR")
     if not reads:
-        _named(".pdf", ".png")(context, context.command.params[0], out)
         from mnist_lab.handwriting.sheet import write_sheet
 
+        _require_ending(out, ".pdf", ".png")
         write_sheet(out, writer)
         click.echo(f"Wrote {display_path(out)}: print it at any size, in colour or grey.")
         return
@@ -263,7 +263,7 @@ def sheet(
 @click.option("--digits", "expected", type=click.IntRange(min=1), help="How many to expect.")
 @click.option(
     "--error-rate", "allow", type=click.FloatRange(0, 1), default=0.001, show_default=True,
-    help="Share of wrong digits to allow; others are ?. From 0.007 on nothing is doubted.",
+    help="Share of wrong digits to allow; others are ?.",
 )  # fmt: skip
 @click.option("--network", default="reader", help="The kept network that reads.")
 @click.pass_context

@@ -29,7 +29,6 @@ class Ink:
 
     darkness: np.ndarray  # float32 [H, W]: 0 is paper, 1 is ink
     mask: np.ndarray  # bool [H, W]: the strokes
-    scale: float  # pixels of the picture that one of these is wide
 
 
 def find_ink(picture: np.ndarray, longest: int = LONGEST) -> Ink:
@@ -50,7 +49,7 @@ def find_ink(picture: np.ndarray, longest: int = LONGEST) -> Ink:
     darkness = _darkness(without_ruling(contrast, contrast > floor), floor)
     if not (darkness > EDGE).any():
         raise NoInk("No ink was found in the picture: it looks like empty paper.")
-    return Ink(darkness, darkness > EDGE, picture.shape[1] / small.shape[1])
+    return Ink(darkness, darkness > EDGE)
 
 
 def resized(picture: np.ndarray, longest: int) -> np.ndarray:
