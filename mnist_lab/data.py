@@ -13,7 +13,7 @@ from textwrap import indent
 import numpy as np
 import torch
 
-from mnist_lab.files import MAX_BYTES, PROJECT, LabError, display_path
+from mnist_lab.files import MAX_BYTES, PROJECT, LabError, display_path, writing
 
 DATASETS = ("auto", "mnist", "uci-digits")
 MNIST_SHA256 = {  # of the decompressed bytes; the gzip header differs between copies
@@ -127,14 +127,15 @@ def fetch_mnist(
     """
     from torchvision.datasets import MNIST
 
-    from mnist_lab.download import fetch_files
+    from mnist_lab.download import NoMirror, fetch_files
 
     root, _ = _data_folder(root)
     folder = root / "MNIST" / "raw"
     needed = {stem: MNIST_SHA256[stem] for stem in _faults(_locate(root))}
     try:
-        fetch_files(needed, folder, MNIST.mirrors if mirrors is None else mirrors, progress)
-    except LabError as error:
+        with writing(folder, "set MNIST_LAB_DATA to a folder that holds MNIST's four files"):
+            fetch_files(needed, folder, MNIST.mirrors if mirrors is None else mirrors, progress)
+    except NoMirror as error:
         raise MissingData(
             f"MNIST could not be fetched into {display_path(folder)}:\n{indent(str(error), '  ')}\n"
             "  By hand: place these there, raw or .gz, or set MNIST_LAB_DATA to a folder that\n"

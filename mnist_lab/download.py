@@ -28,6 +28,10 @@ REASONS = {  # text in an error, and what it means to a user; the first one foun
 }
 
 
+class NoMirror(LabError):
+    """No mirror gave a file; a line for each says why."""
+
+
 def fetch_files(
     digests: Mapping[str, str], folder: Path, mirrors: Sequence[str], progress: bool
 ) -> None:
@@ -37,7 +41,8 @@ def fetch_files(
     reached is not asked again.
 
     Raises:
-        LabError: if no mirror gives a file, with a line per mirror that says why.
+        NoMirror: if none gives a file.
+        LabError: if the folder cannot be written.
     """
     reasons = {}
     reachable = list(mirrors)
@@ -48,13 +53,13 @@ def fetch_files(
                 break
             except (*DAMAGED, requests.HTTPError) as error:  # this file: the mirror may have others
                 reason = str(error).partition(" for url")[0]
-            except OSError as error:  # requests' other errors, and a folder that is not writable
+            except requests.RequestException as error:  # the mirror
                 meanings = (REASONS[sign] for sign in REASONS if sign in repr(error))
-                reason = next(meanings, error.strerror or type(error).__name__)
+                reason = next(meanings, type(error).__name__)
                 reachable.remove(mirror)
             reasons[mirror] = f"{mirror}  {name}.gz: {reason}"
         else:
-            raise LabError("\n".join(reasons.values()) or "no mirror was given")
+            raise NoMirror("\n".join(reasons.values()) or "no mirror was given")
 
 
 def _fetch(url: str, target: Path, digest: str, progress: bool) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,18 @@ def tiny_mnist(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(data, "PROJECT", tmp_path / "project")
     monkeypatch.delenv("MNIST_LAB_DATA", raising=False)
     return folder
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """Another disk, with room for 40 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only Linux's superuser may mount a disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,44 +1,27 @@
 """The command line. Commands import what they need: help and refusals wait for nothing heavy."""
 
+import errno
 import json
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mnist_lab.course.door import Door
 from mnist_lab.course.settings import PROFILES
-from mnist_lab.files import PROJECT, LabError, display_path, replacing
+from mnist_lab.course.stops import stops_ignored
+from mnist_lab.files import PROJECT, display_path, replacing
 
 DATASETS = ["auto", "mnist", "uci-digits"]
 PARTS = ["startup", "epochs", "fast", "strong", "accurate", "inference"]
 FOLDER = click.Path(file_okay=False, path_type=Path)
 STANDARD_OUTPUT = Path("-")
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Say what a user can put right in words and by the exit status, never by a traceback."""
-    try:
-        yield
-    except LabError as error:
-        from mnist_lab.course.pipeline import CourseFailed
-
-        click.echo(str(error), err=True)
-        sys.exit(1 if isinstance(error, CourseFailed) else 2)
-    except BrokenPipeError:
-        raise  # nobody reads on: click ends quietly
-    except OSError as error:
-        where = f"{display_path(Path(error.filename))}: " if error.filename else ""
-        click.echo(where + " ".join(str(error.strerror or error).split()), err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        click.echo("Stopped. Nothing is left half-written.", err=True)
-        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
 
 
 def _writable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
@@ -47,6 +30,9 @@ def _writable(context: click.Context, option: click.Parameter, path: Path | None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(path.stat().st_mode):
+                    raise OSError(errno.EEXIST, "what is there is no file")
         except OSError as error:
             raise click.BadParameter(f"{path} cannot be written: {error.strerror}.") from error
     return path
@@ -77,7 +63,9 @@ jobs_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=Door, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 def main() -> None:
     """A course on handwritten-digit recognition: run its notebooks, get the report."""
 
@@ -93,20 +81,20 @@ def main() -> None:
     "-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE",
     help="A value for a setting of the notebooks; may be given several times.",
 )  # fmt: skip
-@plain_errors()
 def run(given: tuple[tuple[str, str], ...], scheduler: str | None, **options: Any) -> None:
     """Run the notebooks in order and make the report."""
     from mnist_lab.course.pipeline import run_course
 
     options |= {"scheduler": scheduler or "", "progress": sys.stderr.isatty()}
-    _say_where(run_course(given=dict(given), echo=click.echo, **options))
+    folder = run_course(given=dict(given), echo=click.echo, **options)
+    with stops_ignored():
+        _say_where(folder)
 
 
 @main.command()
 @click.option("--fetch", is_flag=True, help="Download MNIST where it is missing.")
 @click.option("--root", type=FOLDER, help="Where to look.")
 @click.pass_context
-@plain_errors()
 def data(context: click.Context, fetch: bool, root: Path | None) -> None:
     """Say which digits are found, and where. The exit status is 0 only if MNIST is whole."""
     from mnist_lab.data import ALL_GOOD, describe_data, fetch_mnist
@@ -125,7 +113,6 @@ def data(context: click.Context, fetch: bool, root: Path | None) -> None:
 @dataset_option
 @click.option("--device", default="auto", help="auto, cpu, cuda, …")
 @click.option("--json", "file", type=FILE, callback=_writable, help="Keep it there; - prints it.")
-@plain_errors()
 def bench(quick: bool, only: tuple[str, ...], dataset: str, device: str, file: Path | None) -> None:
     """Measure how fast this machine trains and answers.
 
@@ -163,7 +150,6 @@ def bench(quick: bool, only: tuple[str, ...], dataset: str, device: str, file: P
 @jobs_option
 @click.option("--dataset", type=click.Choice(DATASETS[1:]), default="mnist")
 @click.option("--out", type=FILE, callback=_writable, required=True, help="CSV file.")
-@plain_errors()
 def search(seeds: int | None, jobs: int, dataset: str, out: Path) -> None:
     """Measure again what was tried for FAST and STRONG.
 
@@ -183,7 +169,6 @@ def search(seeds: int | None, jobs: int, dataset: str, out: Path) -> None:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@plain_errors()
 def report(folder: Path) -> None:
     """Make the report of a finished run once more, from the files the run left in DIR."""
     from mnist_lab.course.pipeline import render_again
@@ -196,7 +181,6 @@ def report(folder: Path) -> None:
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--retrain", type=click.IntRange(min=0), default=0, help="Ideas to train again.")
 @click.pass_context
-@plain_errors()
 def verify(context: click.Context, folder: Path, retrain: int) -> None:
     """Check the finished run in DIR against itself.
 
@@ -205,8 +189,9 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
     exit status is 0 only if everything holds. --retrain chooses at random: minutes for each idea.
     """
     from mnist_lab.course import verify as verification
+    from mnist_lab.course.places import recovered
 
-    checks = verification.verify(folder)
+    checks = verification.verify(recovered(folder))
     checks += verification.retrain(folder, retrain, echo=click.echo) if retrain else []
     for check in checks:
         click.echo(f"{'DIFFERS' if check.problems else 'holds':<8}{_printable(check.what)}")
@@ -225,7 +210,6 @@ def verify(context: click.Context, folder: Path, retrain: int) -> None:
 @click.option("--read", "reads", is_flag=True, help="Read photographs of filled sheets.")
 @click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=FILE)
 @click.pass_context
-@plain_errors()
 def sheet(
     context: click.Context, photos: tuple[Path, ...], reads: bool, writer: int, out: Path
 ) -> None:
@@ -267,7 +251,6 @@ def sheet(
 )  # fmt: skip
 @click.option("--network", default="reader", help="The kept network that reads.")
 @click.pass_context
-@plain_errors()
 def read(
     context: click.Context,
     pictures: tuple[str, ...],

@@ -19,8 +19,9 @@ import pypandoc
 import typst
 from PIL import Image
 
+from mnist_lab.course.places import replace_together
 from mnist_lab.course.run import RunFolder, literal
-from mnist_lab.files import PROJECT, LabError
+from mnist_lab.files import PROJECT, LabError, writing
 
 TEMPLATES = PROJECT / "report"
 MARKDOWN = "markdown+ascii_identifiers-raw_html-raw_attribute-raw_tex"
@@ -44,14 +45,14 @@ def render(folder: Path) -> None:
             fails. The last report is then as it was.
     """
     text = _text(folder)
-    for left in folder.glob(".report-*"):  # by a process that was killed
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as work:
-        html, pdf = Path(work) / "report.html", Path(work) / "report.pdf"
-        html.write_bytes(_html(text, folder).encode())
-        _write_pdf(pdf, text, folder)
-        for form in (html, pdf):
-            form.replace(folder / form.name)
+    with writing(folder):
+        for left in folder.glob(".report-*"):  # by a process that was killed
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as work:
+            html, pdf = Path(work) / "report.html", Path(work) / "report.pdf"
+            html.write_bytes(_html(text, folder).encode())
+            _write_pdf(pdf, text, folder)
+            replace_together([html, pdf], folder)
 
 
 def page(folder: Path) -> str:

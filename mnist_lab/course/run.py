@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +168,11 @@ class RunFolder:
                     f"{name}: a run holds no more than {MAX_FILES} files, none over 47 MB."
                 )
         return found
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file but the manifest, by its path; raises as ``files``."""
+        files = {name: path for name, path in self.files().items() if name != "manifest.json"}
+        return {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
     def _target(self, name: str, file: str) -> Path | None:
         if not re.fullmatch(r"[a-z0-9_]+", name):

@@ -1,7 +1,6 @@
 """A finished run checked against itself: its files, its tables and numbers, its page."""
 
 import base64
-import hashlib
 import io
 import itertools
 import math
@@ -51,9 +50,7 @@ def verify(folder: Path) -> list[Check]:
 
 def check_files(folder: Path, manifest: dict[str, str]) -> Check:
     """Digest of every file against the manifest; missing and unlisted files are named."""
-    files = RunFolder(folder).files()
-    files.pop("manifest.json", None)
-    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    found = RunFolder(folder).digests()
     problems = [f"{name} is missing" for name in manifest if name not in found]
     problems += [f"{name} is not in the manifest" for name in found if name not in manifest]
     problems += [

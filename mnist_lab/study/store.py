@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from mnist_lab import training
 from mnist_lab.data import Digits
 from mnist_lab.devices import pick_device
-from mnist_lab.files import PROJECT, LabError, display_path, replacing
+from mnist_lab.files import ANOTHER_RUNS, PROJECT, LabError, display_path, lock, replacing, writing
 from mnist_lab.recipes import Recipe
 from mnist_lab.splits import Split, stratified_folds
 from mnist_lab.study.cache_key import cache_key
@@ -163,18 +162,16 @@ class Store:
     def _write(self, key: str, recipe: Recipe, made: Fit | Diverged) -> None:
         tensors, about = _packed(recipe, made)
         about["sha256"] = _digest(key, about, tensors)
-        try:
-            with FileLock(self.folder / ".lock"):
-                # Nobody else is writing: what is unfinished was left by a process that was killed.
-                for left in self.folder.glob(".*.tmp"):
-                    left.unlink()
-                with replacing(self.folder / f"{key}.safetensors") as temporary:
+        path = self.folder / f"{key}.safetensors"
+        with writing(path, ANOTHER_RUNS), lock(self.folder / ".lock", otherwise=ANOTHER_RUNS):
+            # Nobody else is writing: what is unfinished was left by a process that was killed.
+            for left in self.folder.glob(".*.tmp"):
+                left.unlink()
+            with replacing(path, ANOTHER_RUNS) as temporary:
+                try:
                     save_file(tensors, temporary, about)
-        except (OSError, SafetensorError) as error:
-            raise LabError(
-                f"A fit of {recipe.name} can't be written to {display_path(self.folder)}: {error}\n"
-                "  Make room there, or set MNIST_LAB_RUNS to another folder, then run again."
-            ) from error
+                except SafetensorError as error:  # in which it wraps what the system says
+                    raise OSError(str(error)) from error
 
     def _read(self, key: str, recipe: Recipe, echo: Echo) -> Fit | Diverged | None:
         """What is stored of a fit; ``None`` where that is nothing, or not to be believed."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +19,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import mnist_lab as lab
-from mnist_lab.course import pipeline
-from mnist_lab.course.pipeline import CourseFailed, render_again, run_course
+from mnist_lab.course.door import plain_errors
+from mnist_lab.course.execution import CourseFailed
+from mnist_lab.course.pipeline import render_again, run_course
 from mnist_lab.course.settings import NOTEBOOKS, PROFILES, notebook_settings, plan_settings
 from mnist_lab.data import PROJECT
 from mnist_lab.files import LabError
@@ -308,11 +309,17 @@ def test_second_run_into_the_same_folder_is_refused(tmp_path, run, runs, last_re
         (["1", "raise ValueError('a\\n\\nbad digit')", "1"], [], r"In\[4\]: ValueError: a\n\nbad"),
         (["import sys; sys.exit(0)", "1"], [], r"In\[3\]: SystemExit"),
         (["quit()"], [], r"In\[3\]: a cell must not end the session"),
-        (["import os; os._exit(1)", "1"], [], r"In\[3\]: Kernel died"),
+        (["import os; os._exit(1)", "1"], [], r"In\[3\]: Kernel died: .* exit status 1"),
+        (
+            ["import os; os.kill(os.getpid(), 9)"],
+            [],
+            r"Kernel died: .* SIGKILL.* memory(?s:.*)-p fr",
+        ),
+        (["x = bytearray(10**15)"], [], r"In\[3\]: MemoryError(?s:.*)--jobs 1"),
         (["1 / 0", "1"], ["raises-exception"], r"In\[3\]: ZeroDivisionError"),
         (["1", "1"], ["skip-execution"], "1 code cells did not run"),
     ],
-    ids=["error", "exit", "quit", "kernel dies", "allowed error", "skipped"],
+    ids=["error", "exit", "quit", "kernel dies", "killed", "memory", "allowed error", "skipped"],
 )
 def test_what_stops_a_notebook_is_named_and_the_last_report_stays(
     tmp_path, run, runs, last_report, cells, tags, said
@@ -323,6 +330,7 @@ def test_what_stops_a_notebook_is_named_and_the_last_report_stays(
     assert run.said == ["one …"]
     assert "one.ipynb" in str(failure.value) and "was not touched" in str(failure.value)
     (path,) = runs.glob("*/notebooks/one.ipynb")
+    assert not list(runs.glob(".*"))
     assert nbformat.read(path, as_version=4).cells
     assert contents(tmp_path / "report") == last_report
     assert not kernels_of(psutil.Process())
@@ -333,14 +341,19 @@ def run_slow(folder: Path) -> None:
     os.dup2(os.open(folder / "errors", os.O_CREAT | os.O_WRONLY), 2)
     os.environ["MNIST_LAB_RUNS"] = str(folder / "runs")
     places = {"out": folder / "report", "notebooks": folder / "notebooks"}
-    run_course(dataset="uci-digits", names=["slow"], render=render, echo=str, **places)
+    with plain_errors():
+        run_course(dataset="uci-digits", names=["slow"], render=render, echo=str, **places)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL", "SIGINT while it starts"])
-def test_stopped_run_leaves_the_last_report_and_no_kernel(tmp_path, last_report, run, name):
+def test_stopped_run_says_one_line_and_leaves_the_last_report_and_no_kernel(
+    tmp_path, last_report, run, runs, name
+):
     mark, number = tmp_path / "in the slow cell", getattr(signal, name.split()[0])
-    slow = f"import time; open({str(mark)!r}, 'w'); time.sleep(120)"
+    slow = (
+        f"import time; open({str(mark)!r}, 'w')\nfor n in range(6000): time.sleep(0.02); print(n)"
+    )
     write_notebook(tmp_path, "slow", slow)
     server = multiprocessing.get_context("forkserver")  # imports what is heavy once for all four
     server.set_forkserver_preload(["pytest", "papermill", "torch", "sklearn.datasets"])
@@ -349,50 +362,51 @@ def test_stopped_run_leaves_the_last_report_and_no_kernel(tmp_path, last_report,
     child = psutil.Process(process.pid)
     wait_for(lambda: kernels_of(child) and ("starts" in name or mark.exists()))
     (kernel,) = kernels_of(child)
+    time.sleep(0.5 if mark.exists() else 0)
     child.send_signal(number)
     process.join(30)
-    assert process.exitcode == {"SIGINT": 1, "SIGTERM": 143, "SIGKILL": -9}[name.split()[0]]
-    assert "IPKernelApp" not in (tmp_path / "errors").read_text()
+    killed, said = name == "SIGKILL", "Stopped. Nothing is left half-written.\n"
+    assert process.exitcode == {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}[name.split()[0]]
+    assert (tmp_path / "errors").read_text() == ("" if killed else said)
     assert contents(tmp_path / "report") == last_report
     assert not list(tmp_path.glob(".report.*[!k]"))
     wait_for(lambda: not kernel.is_running(), 10)
-    if name == "SIGKILL":
+    assert [path.name[0] for path in sorted(runs.iterdir())] == [".", "u"] * killed
+    if killed:
         write_notebook(tmp_path, "one", "1")
         assert "manifest.json" in contents(run("one"))
+        assert not list(runs.iterdir())
 
 
-@pytest.mark.parametrize("place", [".report.old", "report"])
-@pytest.mark.parametrize("stop", [PermissionError(13, "in use"), KeyboardInterrupt()], ids=repr)
-def test_report_that_cannot_be_replaced_stays_and_the_new_results_are_kept(
-    tmp_path, monkeypatch, last_report, place, stop
+def test_a_stop_that_comes_when_the_report_is_being_put_in_place_changes_nothing(
+    tmp_path, run, last_report, monkeypatch
 ):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "name.txt").write_text("new")
-    rename = Path.replace
+    remove = shutil.rmtree
 
-    def stopped(self: Path, target: Path) -> Path:
-        if target.name == place and self.name != ".report.old":
-            raise stop
-        return rename(self, target)
+    def meanwhile(*given: object, **more: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        remove(*given, **more)
 
-    monkeypatch.setattr(Path, "replace", stopped)
-    with pytest.raises((LabError, KeyboardInterrupt)) as error:
-        pipeline._replace(tmp_path / "report", tmp_path / "results")
-    if error.type is LabError:
-        assert re.search("(?s)cannot be replaced: in use.*results", str(error.value))
-    assert contents(tmp_path / "report") == last_report
-    assert (tmp_path / "results" / "name.txt").read_text() == "new"
-    assert {p.name for p in tmp_path.iterdir()} == {"report", "results"}
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    write_notebook(tmp_path, "one", "1")
+    assert "manifest.json" in contents(run("one"))
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-def test_report_lost_between_the_two_renames_comes_back(tmp_path, run, last_report):
-    (tmp_path / "report").rename(tmp_path / ".report.old")
-    (tmp_path / ".report.new").mkdir()
-    write_notebook(tmp_path, "one", "raise ValueError")
-    with pytest.raises(CourseFailed):
+def test_a_full_disk_for_the_report_costs_no_result_and_one_for_runs_is_named(
+    tmp_path, run, runs, disk, monkeypatch
+):
+    write_notebook(tmp_path, "one", "print('x' * 50_000)")
+    with pytest.raises(
+        LabError, match=r"No space left.*\n.*--out.*\n.* results are kept: "
+    ) as full:
+        run("one", out=disk / "report")
+    (kept,) = runs.iterdir()
+    assert str(kept) in str(full.value) and "manifest.json" in contents(kept)
+    assert [path.name for path in disk.iterdir()] == [".report.lock"]
+    monkeypatch.setenv("MNIST_LAB_RUNS", str(disk / "runs"))
+    with pytest.raises(LabError, match=r"disk.*one\.ipynb .*: No space left.*\n.*MNIST_LAB_RUNS"):
         run("one")
-    assert contents(tmp_path / "report") == last_report
-    assert not list(tmp_path.glob(".report.*[!k]"))
 
 
 def test_report_is_made_again_from_a_finished_run_only(tmp_path):

@@ -120,7 +120,7 @@ def test_an_error_while_writing_says_what_to_do_and_leaves_nothing(
 
     monkeypatch.setattr(store_module, "save_file", full_disk)
     lines = []
-    with pytest.raises(LabError, match=r"can't be written to .*No space left(?s:.*)Make room"):
+    with pytest.raises(LabError, match=r"cannot be written: No space left(?s:.*)MNIST_LAB_RUNS"):
         sweep(store, TINY.seeds(2), few_digits, echo=lines.append)
     assert lines == ["2 fits, 0 of them in the store"]  # an error that all fits would meet stops it
     assert [path.name for path in store.folder.iterdir()] == [".lock"]
