@@ -93,6 +93,7 @@ def load_digits(
     Raises:
         MissingData: if a folder that was named lacks a file, or "mnist" can't be fetched.
         DamagedFile: if a file is not what its name says.
+        LabError: if what is fetched cannot be written.
     """
     if name not in DATASETS:
         raise UnknownDataset(f"no dataset {name!r}: expected one of {', '.join(DATASETS)}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_lab.data import OWN_FILES, OWN_SUMS
-from mnist_lab.files import LabError, display_path
+from mnist_lab.files import LabError, display_path, writing
 from mnist_lab.handwriting.pictures import PictureError
 from mnist_lab.handwriting.sheet_reading import SheetPage, read_sheet
 
@@ -27,7 +27,7 @@ def read_sheets(
     a digit was read at all; it replaces an older data set of this kind.
 
     Raises:
-        LabError: if ``out`` is there and is no such data set.
+        LabError: if ``out`` is there and is no such data set, or cannot be written.
     """
     _require_ours(out)
     pages: dict[Path, SheetPage] = {}
@@ -49,7 +49,8 @@ def read_sheets(
             photo = better
         pages[photo] = page
     if digits := sum(len(page.labels) for page in pages.values()):
-        _write(out, pages)
+        with writing(out):
+            _write(out, pages)
         writers = len({page.number for page in pages.values()})
         echo(
             f"Wrote {digits:,} digits by {writers} writer{'s' * (writers > 1)} "

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mnist_lab.course.cli import main
-from mnist_lab.course.pipeline import CourseFailed
+from mnist_lab.course.execution import CourseFailed
 from mnist_lab.files import PROJECT, LabError
 
 
