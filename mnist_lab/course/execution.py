@@ -83,7 +83,7 @@ def execute(
         if reason.startswith("Kernel died") and kernels:
             reason += f": {_how_it_ended(kernels[-1])}"
         failures.append(f"In[{ran + 1}]: {reason}")
-    except OSError as error:  # the notebook cannot be kept, or the kernel has no place for its own
+    except OSError as error:  # no room for the notebook, or for files of the kernel's own
         with writing(Path(error.filename or target), ANOTHER_RUNS):
             raise
     if ran < cells:

@@ -38,14 +38,14 @@ def alone(folder: Path) -> Iterator[None]:
         LabError: if another process holds it, or the system refuses.
     """
     try:
-        held = lock(folder.with_name(f".{folder.name}.lock"), 0, ANOTHER_OUT)
+        held = lock(folder.with_name(f".{folder.name}.lock"), 0)
     except Busy:
         raise LabError(
             f"Another run is writing {display_path(folder)}.\n"
             "  Wait until it ends, or choose another folder."
         ) from None
     with held:
-        with writing(folder, ANOTHER_OUT):
+        with writing(folder):
             _recover(folder)
         yield
 

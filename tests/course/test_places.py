@@ -215,6 +215,14 @@ def test_a_run_that_could_not_write_its_end_does_not_begin(tmp_path, monkeypatch
     assert place in done.output
 
 
+def test_a_run_on_a_read_only_disk_is_verified_and_that_its_report_cannot_be_made_is_said(disk):
+    make_run(disk / "mine", "{}")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert "holds   manifest.json" in command("verify", disk / "mine").output
+    done = command("report", disk / "mine")
+    assert done.exit_code == 2 and "cannot be written: Read-only file system" in done.output
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has another way to lock")
 def test_a_disk_that_cannot_lock_is_named(tmp_path, monkeypatch):
     def flock(*_: object) -> None:
@@ -229,4 +237,4 @@ def test_a_disk_that_cannot_lock_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("out", "said"), [("/", "root of a disk"), (LONG, "name too long")])
 def test_a_place_for_the_report_that_cannot_be_is_refused_in_words(tmp_path, out, said):
     done = start_run(tmp_path / out)
-    assert done.exit_code == 2 and said in done.output and "--out" in done.output
+    assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output
