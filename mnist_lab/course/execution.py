@@ -68,7 +68,7 @@ def execute(
         *escaped,
         settings,
         kernel_name="python3",
-        kernel_manager_class=_this_interpreter(kernels),
+        kernel_manager_class=this_interpreter(kernels),
         progress_bar=False,
         log_output=False,
         on_cell_executed=after_cell,
@@ -132,7 +132,7 @@ def _how_it_ended(kernel: Kernel) -> str:
     return f"its process was ended by {name}{memory}"
 
 
-def _this_interpreter(kernels: list[Kernel]) -> type:
+def this_interpreter(kernels: list[Kernel]) -> type:
     """A kernel manager whose ``python3`` is the interpreter of this process.
 
     A kernelspec of that name in the user's home would win otherwise, and often belongs to another

@@ -8,7 +8,7 @@ import papermill
 import pytest
 from rules import MACHINE_PATH, assert_annotated_literals, assert_no_cell_rebinds, cells, tags
 
-from mnist_lab.course import exercises, pipeline
+from mnist_lab.course import execution, exercises
 from mnist_lab.data import PROJECT
 
 PATHS = sorted((PROJECT / "notebooks" / "solutions").glob("*.ipynb"))
@@ -77,7 +77,7 @@ def test_it_runs_on_the_bundled_digits_and_every_check_holds(path, tmp_path, mon
         str(tmp_path / path.name),
         {"dataset": "uci-digits"},
         kernel_name="python3",
-        kernel_manager_class=pipeline._this_interpreter(),
+        kernel_manager_class=execution.this_interpreter([]),
         cwd=str(tmp_path),
         progress_bar=False,
     )
