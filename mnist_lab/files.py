@@ -57,13 +57,18 @@ def replacing(path: Path, otherwise: str = "choose another place") -> Iterator[P
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp")
     with writing(path, otherwise):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EEXIST, "what is there is no file")
+        require_file(path)
         try:
             yield temporary
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_file(path: Path) -> None:
+    """Raise ``OSError`` if there is something at ``path`` that is no file."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "what is there is no file")
 
 
 def lock(

@@ -1,13 +1,11 @@
 """The command line. Commands import what they need: help and refusals wait for nothing heavy."""
 
-import errno
 import json
 import os
-import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import click
 from mnist_lab.course.door import Door
 from mnist_lab.course.settings import PROFILES
 from mnist_lab.course.stops import stops_ignored
-from mnist_lab.files import PROJECT, display_path, replacing
+from mnist_lab.files import PROJECT, display_path, replacing, require_file
 
 DATASETS = ["auto", "mnist", "uci-digits"]
 PARTS = ["startup", "epochs", "fast", "strong", "accurate", "inference"]
@@ -30,9 +28,7 @@ def _writable(context: click.Context, option: click.Parameter, path: Path | None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
-            with suppress(FileNotFoundError):
-                if not stat.S_ISREG(path.stat().st_mode):
-                    raise OSError(errno.EEXIST, "what is there is no file")
+            require_file(path)
         except OSError as error:
             raise click.BadParameter(f"{path} cannot be written: {error.strerror}.") from error
     return path
